@@ -1,0 +1,45 @@
+# Everything runs in .venv, made on first use from setup.cfg. PYTHON names the interpreter that makes it.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check style types examples bench dist clean
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(INSTALLED) ## a tool conversation over one warm WebSocket, with evidence (no key needed)
+	$(BIN)/python examples/agent_loop.py
+
+test: $(INSTALLED) ## all tests; ARGS="-k word -x" are passed on
+	$(BIN)/python -m pytest $(ARGS)
+
+check: style types test ## style, types and tests
+
+style: $(INSTALLED) ## ruff
+	$(BIN)/ruff check .
+
+types: $(INSTALLED) ## mypy --strict
+	$(BIN)/mypy
+
+examples: $(INSTALLED) ## every example, one after another
+	@for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+bench: $(INSTALLED) ## side by side with plain websocket-client
+	$(BIN)/python -m benchmarks $(ARGS)
+
+dist: $(INSTALLED) ## sdist and wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+clean: ## everything that was made here
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@echo "making .venv with $$($(PYTHON) --version), installing what setup.cfg names (a minute, once)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,simulator]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What it costs (`design.md` section 7): `make bench`."""

@@ -1,0 +1,478 @@
+"""The connection actor: one process per key, one socket, one state machine.
+
+A thin shell. A message, a readable socket or a wakeup becomes an input of `core.lifecycle.transition`, and what that
+returns is performed. Reads never block; opening a socket runs in the transport's helper thread; so a stream, a cancel, a
+status question and a wakeup are all heard within milliseconds of each other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from pixir_actors.actors import messages as m
+from pixir_actors.actors import process
+from pixir_actors.actors.outbox import Outbox
+from pixir_actors.actors.shell import ShellActor
+from pixir_actors.actors.sink import Sink
+from pixir_actors.channel.frame import FrameType, failure_payload, metadata_payload, status_payload
+from pixir_actors.channel.sender import ChannelUnavailable
+from pixir_actors.core import actions as do
+from pixir_actors.core import fingerprint, inputs, payload, server_event
+from pixir_actors.core.continuation import ResetReason
+from pixir_actors.core.lifecycle import transition
+from pixir_actors.core.report import describe
+from pixir_actors.core.state import Connection, State, TurnRequest
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
+from pixir_actors.settings import Settings
+from pixir_actors.transport.base import Connector, Fault, Target, Transport
+from pixir_actors.transport.websocket import open_websocket
+
+SLICE_MESSAGES: Final = 256
+SLICE_BYTES: Final = 1024 * 1024
+LINGER: Final = 1.0
+"""Seconds a retired connection stays, to send back those who still have its address."""
+REPORT_INTERVAL: Final = 1.0
+SWEEP_INTERVAL: Final = 60.0
+"""Seconds after which a channel that nobody waits at is closed."""
+STASH_LIMIT: Final = 1000
+
+_ALARM: Final = "alarm"
+_REPORT: Final = "report"
+_SWEEP: Final = "sweep"
+_EXIT: Final = "exit"
+
+
+class ConnectionActor(ShellActor):
+    """Owns the socket of one key. Started by the supervisor, which introduces it with `Begin`."""
+
+    connect: Callable[[Target], Connector] = staticmethod(open_websocket)
+    """Opens a socket; a test may put another in its place."""
+
+    def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
+        super().__init__(capabilities, **rest)
+        self._begin: m.Begin | None = None
+        self._supervisor: Any = None
+        self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
+        self._conn = Connection.new(now=time.monotonic(), limits=Settings())
+        self._connector: Connector | None = None
+        self._opening = 0
+        self._transport: Transport | None = None
+        self._written_before: int | None = None  # bytes written before the request that is being written
+        self._reported_at = float("-inf")
+        self._reporting = self._sweeping = False
+        self._outbox = Outbox("", self.watch, send=self.send, on_gone=self._receiver_gone)
+
+    # Messages
+
+    def handle(self, message: Any, sender: Any) -> None:
+        if isinstance(message, m.Begin):
+            self._start(message, sender)
+        elif self._begin is None:
+            if len(self._stash) < STASH_LIMIT:
+                self._stash.append((message, sender))
+        else:
+            handler = _HANDLERS.get(type(message))
+            if handler is not None:
+                handler(self, message, sender)
+
+    def _start(self, begin: m.Begin, supervisor: Any) -> None:
+        self._supervisor = supervisor
+        if not self.can_watch:
+            self.send(supervisor, m.StartFailed(begin.connection_id, "no_watch"))
+            self.end()
+            return
+        if begin.supervisor_pid is not None:
+            process.raise_descriptor_limit()
+            process.name_process(f"pixir-{begin.label}")
+            if not process.die_with_parent(begin.supervisor_pid):
+                self.end()
+                return
+        self._begin = begin
+        reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
+        self._outbox = Outbox(begin.connection_id, self.watch, send=self.send, on_gone=self._receiver_gone)
+        self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
+        self.send(supervisor, m.Began(begin.connection_id, os.getpid()))
+        self._drive(inputs.Begun())
+        stash, self._stash = self._stash, []
+        for message, sender in stash:
+            self.handle(message, sender)
+
+    def _submit(self, submit: m.Submit, sender: Any) -> None:
+        try:
+            request = _Prepared(submit)
+            ticket = self._outbox.hold(submit, sender)
+        except InvalidRequest as error:
+            wrong = Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
+            self.send(sender, m.Refused(submit.request_id, wrong))
+            return
+        except ChannelUnavailable as error:
+            no_channel = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason=f"channel_{error.reason}")
+            self.send(sender, m.Refused(submit.request_id, no_channel))
+            return
+        # What the server did since the last poll is heard first: a socket that it closed is not written to.
+        if self._conn.state is State.IDLE:
+            self._read()
+        self._drive(inputs.Submitted(request.turn_request(ticket.number)))
+        self.send(sender, m.Accepted(submit.request_id, self._connection_id))
+        self._sweep_later()
+
+    def _cancel(self, cancel: m.Cancel, sender: Any) -> None:
+        ticket = self._outbox.find(cancel.request_id, cancel.channel, sender)
+        if ticket is not None:
+            reason = ResetReason.STREAM_CALLBACK_FAILED if cancel.callback_failed else ResetReason.CANCELLED
+            self._drive(inputs.Cancelled(ticket.number, reason=reason))
+        self.send(sender, m.Probed(cancel.request_id, False))
+
+    def _probe(self, probe: m.Probe, sender: Any) -> None:
+        held = self._outbox.find(probe.request_id, probe.channel, sender) is not None
+        self.send(sender, m.Probed(probe.request_id, held))
+
+    def _status(self, ask: m.GetStatus, sender: Any) -> None:
+        self.send(sender, m.StatusReport(ask.ask_id, (self._describe(),)))
+
+    def _acknowledged(self, ack: m.BatchAck, sender: Any) -> None:
+        self._outbox.acknowledged(sender, ack.sequence, time.monotonic())
+
+    def _retire_answered(self, answer: m.RetireAnswer, _: Any) -> None:
+        self._drive(inputs.RetireAnswered(answer.granted))
+
+    def _evict(self, _: m.Evict, __: Any) -> None:
+        self._drive(inputs.EvictAsked())
+
+    def _stop_asked(self, stop: m.StopConnection, _: Any) -> None:
+        self._drive(inputs.StopAsked(stop.code))
+
+    # Wakeups
+
+    def rang(self, name: str, token: int) -> None:
+        now = time.monotonic()
+        if name == _ALARM:
+            self._drive(inputs.AlarmRang(token))
+        elif name == _REPORT:
+            self._reporting = False
+            self._report(now)
+        elif name == _SWEEP:
+            self._sweeping = self._outbox.sweep(now)
+            if self._sweeping:
+                self.wake_after(SWEEP_INTERVAL, _SWEEP)
+        elif name == _EXIT:
+            self.end()
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self.wake_after(SWEEP_INTERVAL, _SWEEP)
+
+    # The machine
+
+    def _drive(self, *first: inputs.Input) -> None:
+        """Feed inputs to the machine and perform what it answers, until nothing is left to do."""
+        pending = deque(first)
+        while pending:
+            now = time.monotonic()
+            self._conn, actions = transition(self._conn, pending.popleft(), now=now)
+            for action in actions:
+                pending.extend(_PERFORM[type(action)](self, action))
+            if not pending:
+                self._outbox.flush(now)
+                pending.extend(
+                    inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in self._outbox.overfull()
+                )
+        self._report_later()
+
+    def _open(self, action: do.Open) -> Iterable[inputs.Input]:
+        submit = self._outbox[action.request_id].submit
+        target = Target(
+            endpoint=fingerprint.endpoint(submit.url.reveal(), allow_plaintext=True),
+            headers=submit.headers,
+            ca_file=submit.settings.ca_file,
+            proxy=submit.proxy,
+            step_timeout=submit.settings.connect_timeout,
+            max_message_bytes=submit.settings.max_message_bytes,
+        )
+        self._opening = action.token
+        self._connector = type(self).connect(target)
+        self.watch.add(self._connector.fileno(), self._opened)
+        return ()
+
+    def _opened(self, _: bool) -> None:
+        connector, self._connector = self._connector, None
+        assert connector is not None
+        self.watch.remove(connector.fileno())
+        outcome = connector.result()
+        if isinstance(outcome, Fault):
+            failed = inputs.ConnectFailed(self._opening, outcome.code, outcome.details, outcome.retry_after)
+            self._drive(failed)
+            return
+        self._transport = outcome
+        self.watch.add(outcome.fileno(), self._socket_ready)
+        self._drive(inputs.Connected(self._opening))
+
+    def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            self.watch.remove(connector.fileno())
+            connector.abandon()
+        return ()
+
+    def _send(self, action: do.Send) -> Iterable[inputs.Input]:
+        assert self._transport is not None
+        # `Sending` reaches the caller's process before the first byte leaves: should this process die, its verdict is right.
+        self._outbox.flush(time.monotonic())
+        self._written_before = self._transport.written_bytes()
+        return self._written(self._transport.send_text(action.data))
+
+    def _ping(self, _: do.Ping) -> Iterable[inputs.Input]:
+        assert self._transport is not None
+        return self._written(self._transport.ping(b"pixir"))
+
+    def _written(self, fault: Fault | None) -> list[inputs.Input]:
+        """Return what follows from a write: it failed, it is complete, or it goes on when the socket takes more."""
+        transport = self._transport
+        if transport is None:
+            return []
+        if fault is not None:
+            return [self._failed(fault)]
+        pending = transport.pending_bytes() > 0
+        self.watch.writing(transport.fileno(), pending)
+        if pending or self._written_before is None:
+            return []
+        self._written_before = None
+        return [inputs.Sent()]
+
+    def _failed(self, fault: Fault) -> inputs.SocketFailed:
+        assert self._transport is not None
+        unsent = self._written_before == self._transport.written_bytes()
+        return inputs.SocketFailed(fault.code, fault.details, unsent)
+
+    def _close_socket(self, action: do.CloseSocket) -> Iterable[inputs.Input]:
+        transport, self._transport = self._transport, None
+        self._written_before = None
+        if transport is not None:
+            self.watch.remove(transport.fileno())
+            transport.close(action.code)
+        return ()
+
+    def _socket_ready(self, readable: bool) -> None:
+        if self._transport is not None and self._transport.pending_bytes():
+            self._drive(*self._written(self._transport.flush()))
+        if readable:
+            self._read()
+
+    def _read(self) -> None:
+        """Read one slice and feed it to the machine. What is left in user space is read in the next round."""
+        transport = self._transport
+        if transport is None:
+            return
+        received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
+        events, malformed = _parse(received.messages)
+        pending: list[inputs.Input] = []
+        if received.frames:
+            pending.append(inputs.Received(tuple(events)))
+        if malformed:
+            pending.append(inputs.SocketFailed(ErrorCode.WEBSOCKET_FAILED, {"reason": "invalid_json"}))
+        elif received.fault is not None:
+            pending.append(self._failed(received.fault))
+        elif received.more:
+            self.watch.again(self._read)
+        if pending:
+            self._drive(*pending)
+        # A pong was put into the buffer while reading, and the socket did not take all of it.
+        if self._transport is transport and transport.pending_bytes():
+            self._drive(*self._written(transport.flush()))
+
+    # Frames to the caller
+
+    def _queued(self, action: do.Queued) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, FrameType.QUEUED, status_payload(action.ahead))
+        return ()
+
+    def _sending(self, action: do.Sending) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, FrameType.SENDING, status_payload(action.attempt))
+        return ()
+
+    def _show(self, action: do.Show) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, FrameType.METADATA, metadata_payload(action.values))
+        return ()
+
+    def _show_status(self, action: do.ShowStatus) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, FrameType.STATUS, status_payload(action.code))
+        return ()
+
+    def _deliver(self, action: do.Deliver) -> Iterable[inputs.Input]:
+        for tag, raw in action.events:
+            self._outbox.put(action.request_id, FrameType.DATA, raw, tag)
+        return ()
+
+    def _finish(self, action: do.Finish) -> Iterable[inputs.Input]:
+        said_no = b"" if action.failure is None else failure_payload(action.failure)
+        self._outbox.put(action.request_id, FrameType.FINISHED, said_no)
+        return ()
+
+    def _fail(self, action: do.Fail) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, FrameType.FAILED, failure_payload(action.failure))
+        return ()
+
+    def _redirect(self, action: do.Redirect) -> Iterable[inputs.Input]:
+        moved = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, moved=1)
+        self._outbox.put(action.request_id, FrameType.FAILED, failure_payload(moved))
+        return ()
+
+    def _receiver_gone(self, sink: Sink) -> None:
+        tickets = self._outbox.of_sink(sink)
+        self._outbox.drop(sink)
+        self._drive(*(inputs.Cancelled(ticket.number, reason=ResetReason.CALLER_GONE) for ticket in tickets))
+
+    # The supervisor
+
+    def _set_alarm(self, action: do.SetAlarm) -> Iterable[inputs.Input]:
+        self.wake_after(action.delay, _ALARM, action.token)
+        return ()
+
+    def _ask_retire(self, _: do.AskRetire) -> Iterable[inputs.Input]:
+        self.send(self._supervisor, m.Retire(self._connection_id))
+        return ()
+
+    def _answer_evict(self, action: do.AnswerEvict) -> Iterable[inputs.Input]:
+        self.send(self._supervisor, m.EvictAnswer(self._connection_id, action.accepted))
+        return ()
+
+    def _stop(self, action: do.Stop) -> Iterable[inputs.Input]:
+        if action.linger:
+            self.wake_after(LINGER, _EXIT)
+        else:
+            self.end()
+        return ()
+
+    def _report_later(self) -> None:
+        if self._reporting or self._begin is None:
+            return
+        now = time.monotonic()
+        if now - self._reported_at >= REPORT_INTERVAL:
+            self._report(now)
+        else:
+            self._reporting = True
+            self.wake_after(REPORT_INTERVAL, _REPORT)
+
+    def _report(self, now: float) -> None:
+        self._reported_at = now
+        self.send(self._supervisor, m.Report(self._connection_id, self._describe()))
+
+    def _describe(self) -> Any:
+        assert self._begin is not None
+        return describe(
+            self._conn,
+            now=time.monotonic(),
+            key=self._begin.label,
+            connection_id=self._connection_id,
+            pid=os.getpid(),
+        )
+
+    @property
+    def _connection_id(self) -> str:
+        return self._begin.connection_id if self._begin is not None else ""
+
+    # Ending
+
+    @property
+    def busy(self) -> bool:
+        return self._conn.turn is not None
+
+    def defect(self) -> None:
+        """A handler raised: answer everybody, close the socket, start over cold."""
+        self._close_socket(do.CloseSocket())
+        self._abandon_opening(do.AbandonOpening())
+        broken = failure_payload(Failure.of(ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS))
+        for ticket in self._outbox:
+            self._outbox.put(ticket.number, FrameType.FAILED, broken)
+        now = time.monotonic()
+        self._outbox.flush(now)
+        fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
+        # The token goes on, so that alarms and attempts of the connection that was are stale.
+        self._conn = replace(fresh, token=self._conn.token)
+        self._drive(inputs.Begun())
+
+    def exiting(self) -> None:
+        """End at once: nothing is waited for. Callers hear it from the end of their channel."""
+        if self._conn.state is not State.STOPPED:
+            self._drive(inputs.StopAsked(ErrorCode.SHUTTING_DOWN))
+        self._outbox.close()
+
+
+class _Prepared:
+    """A `Submit` taken apart.
+
+    Raises:
+        InvalidRequest: An actor sent what `Submit.of` would not have built.
+    """
+
+    def __init__(self, submit: m.Submit) -> None:
+        self._submit = submit
+        self._payload, self._body = payload.full_payload(submit.body.reveal())
+        settings = submit.settings
+        self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=settings.allow_plaintext)
+        self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), settings.identity)
+
+    def turn_request(self, number: int) -> TurnRequest:
+        return TurnRequest(
+            request_id=number,
+            payload=self._payload,
+            body=self._body,
+            endpoint=self._endpoint,
+            fingerprint=self._fingerprint,
+            key=self._submit.key.reveal(),
+            limits=self._submit.settings,
+            received_at=time.monotonic(),
+            jitter=random.random(),
+        )
+
+
+def _parse(raw: list[bytes]) -> tuple[list[server_event.ServerEvent], bool]:
+    """Return the events before the first message that is not JSON, and whether there was one."""
+    events: list[server_event.ServerEvent] = []
+    for message in raw:
+        try:
+            event = server_event.parse(message)
+        except server_event.MalformedEvent:
+            return events, True
+        if event is not None:
+            events.append(event)
+    return events, False
+
+
+_HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {
+    m.Submit: ConnectionActor._submit,
+    m.Cancel: ConnectionActor._cancel,
+    m.Probe: ConnectionActor._probe,
+    m.GetStatus: ConnectionActor._status,
+    m.BatchAck: ConnectionActor._acknowledged,
+    m.RetireAnswer: ConnectionActor._retire_answered,
+    m.Evict: ConnectionActor._evict,
+    m.StopConnection: ConnectionActor._stop_asked,
+}
+
+_PERFORM: Final[dict[type, Callable[[ConnectionActor, Any], Iterable[inputs.Input]]]] = {
+    do.Open: ConnectionActor._open,
+    do.AbandonOpening: ConnectionActor._abandon_opening,
+    do.Send: ConnectionActor._send,
+    do.Ping: ConnectionActor._ping,
+    do.CloseSocket: ConnectionActor._close_socket,
+    do.Queued: ConnectionActor._queued,
+    do.Sending: ConnectionActor._sending,
+    do.Show: ConnectionActor._show,
+    do.ShowStatus: ConnectionActor._show_status,
+    do.Deliver: ConnectionActor._deliver,
+    do.Finish: ConnectionActor._finish,
+    do.Fail: ConnectionActor._fail,
+    do.Redirect: ConnectionActor._redirect,
+    do.SetAlarm: ConnectionActor._set_alarm,
+    do.AskRetire: ConnectionActor._ask_retire,
+    do.AnswerEvict: ConnectionActor._answer_evict,
+    do.Stop: ConnectionActor._stop,
+}

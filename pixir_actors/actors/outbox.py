@@ -1,0 +1,148 @@
+"""The requests a connection has not answered yet, and the frames on their way to those who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pixir_actors.actors.messages import Batch, Submit
+from pixir_actors.actors.sink import ChannelSink, MessageSink, Sink
+from pixir_actors.actors.watch import Watch
+from pixir_actors.channel.frame import Frame, FrameType, encode
+from pixir_actors.channel.sender import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request that is held here."""
+
+    number: int
+    submit: Submit
+    sink: Sink
+
+
+class Outbox:
+    """Tickets by number, sinks by receiver. Used from the actor's thread only.
+
+    Args:
+        connection_id: Goes into greetings and batches.
+        watch: Where channels are registered.
+        send: Sends a message to an actor.
+        on_gone: Called when the receiver of a sink has gone; its tickets are still held then.
+    """
+
+    def __init__(
+        self,
+        connection_id: str,
+        watch: Watch,
+        *,
+        send: Callable[[Any, Batch], None],
+        on_gone: Callable[[Sink], None],
+    ) -> None:
+        self._connection_id, self._watch = connection_id, watch
+        self._send, self._on_gone = send, on_gone
+        self._tickets: dict[int, Ticket] = {}
+        self._channels: dict[str, ChannelSink] = {}
+        self._requesters: list[MessageSink] = []
+        self._frames: dict[Sink, list[bytes]] = {}
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(list(self._tickets.values()))
+
+    def hold(self, submit: Submit, sender: Any) -> Ticket:
+        """Take a request in; its receiver's channel is opened if it is not.
+
+        Raises:
+            ChannelUnavailable: The channel cannot be opened.
+        """
+        self._count += 1
+        ticket = Ticket(self._count, submit, self._sink(submit.channel, sender))
+        self._tickets[ticket.number] = ticket
+        return ticket
+
+    def find(self, request_id: int, channel: str | None, sender: Any) -> Ticket | None:
+        """Return the ticket of a sender's request, if it is still held."""
+        for ticket in self._tickets.values():
+            if ticket.submit.request_id == request_id and ticket.submit.channel == channel:
+                sink = ticket.sink
+                if not isinstance(sink, MessageSink) or sink.requester == sender:
+                    return ticket
+        return None
+
+    def __getitem__(self, number: int) -> Ticket:
+        return self._tickets[number]
+
+    def put(self, number: int, kind: FrameType, payload: bytes = b"", tag: int = 0) -> None:
+        """Put a frame on its way; it leaves with the next `flush`. After the last frame of a request the ticket is gone."""
+        ticket = self._tickets.get(number)
+        if ticket is None:
+            return
+        self._frames.setdefault(ticket.sink, []).append(encode(Frame(kind, tag, ticket.submit.request_id, payload)))
+        if kind in (FrameType.FINISHED, FrameType.FAILED):
+            del self._tickets[number]
+
+    def flush(self, now: float) -> None:
+        """Hand the frames to their sinks."""
+        frames, self._frames = self._frames, {}
+        for sink, encoded in frames.items():
+            sink.write(b"".join(encoded))
+        for requester in self._requesters:
+            requester.pass_on(now)
+
+    def overfull(self) -> Iterator[Ticket]:
+        """Yield the tickets whose receiver has left more unread than their request allows."""
+        for ticket in list(self._tickets.values()):
+            if ticket.sink.buffered() > ticket.submit.settings.max_buffered_bytes:
+                yield ticket
+
+    def of_sink(self, sink: Sink) -> list[Ticket]:
+        """Return the tickets of one receiver."""
+        return [ticket for ticket in self._tickets.values() if ticket.sink is sink]
+
+    def acknowledged(self, requester: Any, sequence: int, now: float) -> None:
+        """Take note of a `BatchAck`."""
+        for sink in self._requesters:
+            if sink.requester == requester:
+                sink.acknowledged(sequence, now)
+
+    def drop(self, sink: Sink) -> None:
+        """Forget a sink that has gone; it is closed."""
+        sink.close()
+        self._channels = {path: other for path, other in self._channels.items() if other is not sink}
+        self._requesters = [other for other in self._requesters if other is not sink]
+        self._frames.pop(sink, None)
+
+    def sweep(self, now: float) -> bool:
+        """Close sinks that nobody waits at, and report those that have gone; say whether any is left."""
+        sinks: list[Sink] = [*self._channels.values(), *self._requesters]
+        for sink in sinks:
+            if sink.gone(now):
+                self._on_gone(sink)
+            elif not self.of_sink(sink) and not sink.buffered():
+                self.drop(sink)
+        return bool(self._channels or self._requesters)
+
+    def close(self) -> None:
+        """Close every sink; what is buffered in them is lost."""
+        sinks: list[Sink] = [*self._channels.values(), *self._requesters]
+        for sink in sinks:
+            sink.close()
+
+    def _sink(self, channel: str | None, sender: Any) -> Sink:
+        if channel is None:
+            return self._requester(sender)
+        sink = self._channels.get(channel)
+        if sink is None:
+            sender_end = Sender.connect(channel, connection_id=self._connection_id)
+            sink = self._channels[channel] = ChannelSink(sender_end, self._watch, self._on_gone)
+        return sink
+
+    def _requester(self, sender: Any) -> MessageSink:
+        for sink in self._requesters:
+            if sink.requester == sender:
+                return sink
+        sink = MessageSink(sender, self._connection_id, self._send)
+        self._requesters.append(sink)
+        return sink

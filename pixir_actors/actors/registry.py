@@ -1,0 +1,127 @@
+"""Which connection serves which key: the supervisor's memory, without actors or messages.
+
+A key is *starting* until its process has introduced itself, then *up*; it is forgotten before its connection ends, so that
+the next request of the key starts a fresh one. Why a key starts cold after a crash or an eviction is remembered for a
+while.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pixir_actors.core.secret import Secret
+from pixir_actors.status import ConnectionStatus
+
+MAX_TOMBSTONES: Final = 10_000
+
+
+@dataclass(slots=True)
+class Child:
+    """One connection's process.
+
+    Attributes:
+        key: The key it serves.
+        connection_id: Names the process.
+        created_address: Address as Thespian gave it at creation.
+        address: Address as the connection introduced itself, or None while it starts.
+        pid: Its process, or 0 while it starts.
+        started_at: Monotonic seconds.
+        used_at: Monotonic seconds when its address was last given out.
+        status: What it last reported.
+        evicting: It was asked to make room and has not answered.
+        leaving: It has been forgotten, or told to stop: its end is no crash.
+        waiting: Those who asked for it while it starts: (asker, ask id).
+        watchers: Who wants to hear of its end.
+    """
+
+    key: Secret[str]
+    connection_id: str
+    created_address: Any
+    started_at: float
+    used_at: float
+    address: Any = None
+    pid: int = 0
+    status: ConnectionStatus | None = None
+    evicting: bool = False
+    leaving: bool = False
+    waiting: list[tuple[Any, int]] = field(default_factory=list)
+    watchers: list[Any] = field(default_factory=list)
+
+    @property
+    def idle_for(self) -> float | None:
+        """Seconds since its last turn as last reported; None while a turn runs, or while it starts."""
+        if self.status is None or self.status.state in ("connecting", "streaming"):
+            return None
+        return self.status.idle_s
+
+
+class Registry:
+    """The children by key and by id."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Child] = {}
+        self._by_id: dict[str, Child] = {}
+        self._tombstones: OrderedDict[str, str] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of processes, those that are leaving included."""
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._by_id.values()))
+
+    def of_key(self, key: Secret[str]) -> Child | None:
+        """Return the connection that serves a key."""
+        return self._by_key.get(key.reveal())
+
+    def of_id(self, connection_id: str) -> Child | None:
+        """Return the connection with that id, also one that is leaving."""
+        return self._by_id.get(connection_id)
+
+    def of_address(self, address: Any) -> Child | None:
+        """Return the connection at that address; addresses cannot be hashed."""
+        for child in self._by_id.values():
+            if child.created_address == address or (child.address is not None and child.address == address):
+                return child
+        return None
+
+    def add(self, child: Child) -> None:
+        """Take in a connection that is starting."""
+        self._by_key[child.key.reveal()] = child
+        self._by_id[child.connection_id] = child
+
+    def forget(self, child: Child, *, because: str | None = None) -> None:
+        """Let the key go while its process goes on; the next start of the key says `because`."""
+        child.leaving = True
+        if self._by_key.get(child.key.reveal()) is child:
+            del self._by_key[child.key.reveal()]
+        if because is not None:
+            self._bury(child.key.reveal(), because)
+
+    def remove(self, child: Child) -> None:
+        """Drop a connection whose process has ended; if nobody had let it go, it crashed."""
+        crashed = not child.leaving
+        self.forget(child, because="connection_crashed" if crashed else None)
+        self._by_id.pop(child.connection_id, None)
+
+    def reason(self, key: Secret[str]) -> str | None:
+        """Return, once, why a key that starts had lost its connection."""
+        return self._tombstones.pop(key.reveal(), None)
+
+    def longest_idle(self) -> Child | None:
+        """Return the connection that has been idle longest and was not asked to leave yet."""
+        candidates = [
+            (idle, child)
+            for child in self._by_key.values()
+            if not child.evicting and (idle := child.idle_for) is not None
+        ]
+        return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+
+    def _bury(self, key: str, reason: str) -> None:
+        self._tombstones[key] = reason
+        self._tombstones.move_to_end(key)
+        while len(self._tombstones) > MAX_TOMBSTONES:
+            self._tombstones.popitem(last=False)

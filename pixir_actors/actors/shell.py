@@ -1,0 +1,120 @@
+"""One `receiveMessage` for all actors: nothing escapes, the watch is always returned, timers carry tokens.
+
+Thespian delivers a message again when its handler raises (a request would be sent twice), replaces the watch list after
+every message (one forgotten return and the socket sleeps), and cannot cancel a wakeup. What follows from that stands here
+once.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from datetime import timedelta
+from typing import Any, Final
+
+from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
+
+from pixir_actors.actors.watch import Watch
+
+logger: Final = logging.getLogger(__name__)
+
+_POLL: Final = "poll"
+_BUSY_POLL: Final = 0.002
+_IDLE_POLL: Final = 0.05
+
+
+class ShellActor(Actor):
+    """Base of the actors. A subclass implements `handle`, `rang`, `defect` and `exiting`.
+
+    Under `multiprocTCPBase` the watch is Thespian's; under `simpleSystemBase`, which has none and ignores what a handler
+    returns, the actor polls itself with wakeups, so that events still arrive one by one.
+    """
+
+    def __init__(self, capabilities: dict[str, Any] | None = None, **_: Any) -> None:
+        super().__init__()
+        known = capabilities or {}
+        self.in_process = known.get("Thespian ActorSystem Name") == "simpleSystem"
+        self.can_watch = self.in_process or bool(known.get("Thespian Watch Supported"))
+        self.watch = Watch()
+        self.ended = False
+        self._poll = 0  # token of the newest poll
+        self._polls_at: float | None = None  # how soon it comes
+
+    # What a subclass implements.
+
+    def handle(self, message: Any, sender: Any) -> None:
+        """Handle a message of ours."""
+
+    def rang(self, name: str, token: int) -> None:
+        """Handle a wakeup asked for with `wake_after`; stale ones are the subclass's to ignore by their token."""
+
+    def defect(self) -> None:
+        """Leave a safe state behind after a handler raised; must not raise itself."""
+
+    def exiting(self) -> None:
+        """Let go of everything: the process ends after this."""
+
+    # What it uses.
+
+    def wake_after(self, delay: float, name: str, token: int = 0) -> None:
+        """Have `rang(name, token)` called after `delay` seconds. Cannot be taken back."""
+        self.wakeupAfter(timedelta(seconds=delay), payload=(name, token))
+
+    def end(self) -> None:
+        """End this actor after the current message."""
+        self.send(self.myAddress, ActorExitRequest())
+
+    @property
+    def busy(self) -> bool:
+        """Whether events are expected soon; governs how often an actor without a watch polls."""
+        return False
+
+    def receiveMessage(self, message: Any, sender: Any) -> ThespianWatch | None:
+        """Take one message from Thespian; raises nothing."""
+        try:
+            self._sort(message, sender)
+        except Exception as error:
+            self._log_defect(error, message)
+            self._recover()
+        if self.ended or not self.can_watch:
+            return None
+        if self.in_process:
+            self._poll_later()
+            return None
+        return ThespianWatch([self.watch.fileno()])
+
+    def _sort(self, message: Any, sender: Any) -> None:
+        match message:
+            case WatchMessage():
+                self.watch.dispatch()
+            case WakeupMessage(payload=(str(name), int(token))):
+                if name == _POLL:
+                    if token == self._poll:
+                        self._polls_at = None
+                        self.watch.dispatch()
+                else:
+                    self.rang(name, token)
+            case ActorExitRequest():
+                self.ended = True
+                self.exiting()
+            case _ if not self.ended:
+                self.handle(message, sender)
+
+    def _poll_later(self) -> None:
+        wanted = _BUSY_POLL if self.busy else _IDLE_POLL
+        if len(self.watch) and (self._polls_at is None or wanted < self._polls_at):
+            self._poll += 1
+            self._polls_at = wanted
+            self.wake_after(wanted, _POLL, self._poll)
+
+    def _recover(self) -> None:
+        try:
+            self.defect()
+        except Exception as error:
+            self._log_defect(error, None)
+
+    def _log_defect(self, error: Exception, message: Any) -> None:
+        # Texts of exceptions may quote what was being handled, so only the place is logged.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+        logger.error("defect %s handling %s at %s", type(error).__name__, type(message).__name__, where)

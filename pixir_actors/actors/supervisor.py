@@ -1,0 +1,290 @@
+"""The supervisor actor: one per actor system, found by its global name. It finds, starts, retires and replaces connections.
+
+One for one, without a restart: a connection that has crashed is started again when its key is next asked for, and one key's
+crashes never touch another key. Requests do not pass through here; a client asks once per key and then talks to the
+connection itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from thespian.actors import ChildActorExited
+
+from pixir_actors.actors import messages as m
+from pixir_actors.actors import process
+from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.actors.registry import Child, Registry
+from pixir_actors.actors.shell import ShellActor
+from pixir_actors.errors import Delivery, ErrorCode, Failure
+
+START_TIMEOUT: Final = 10.0
+"""Seconds a connection's process may take to introduce itself, and a new key may wait for room."""
+RETIRE_GRACE: Final = 2.0
+"""Seconds after an address was given out within which its connection may not retire: a request is on its way."""
+STOP_TIMEOUT: Final = 2.0
+DESCRIPTORS_PER_CHILD: Final = 4
+DESCRIPTOR_RESERVE: Final = 64
+
+_TICK: Final = "tick"
+_STOPPED: Final = "stopped"
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An `EnsureStarted` that waits for room."""
+
+    ask: m.EnsureStarted
+    asker: Any
+    since: float
+
+
+class SupervisorActor(ShellActor):
+    """Key to connection. Runs in a process of its own; answers within milliseconds and never waits for a connection."""
+
+    connection_class: type[ConnectionActor] = ConnectionActor
+
+    def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
+        super().__init__(capabilities, **rest)
+        self._registry = Registry()
+        self._for_room: list[_Waiting] = []
+        self._stopping: tuple[Any, int] | None = None
+        self._ticking = False
+        self._descriptors = 0
+        self._prepared = False
+
+    # Messages
+
+    def handle(self, message: Any, sender: Any) -> None:
+        self._prepare()
+        if isinstance(message, ChildActorExited):
+            self._child_exited(message.childAddress)
+            return
+        handler = _HANDLERS.get(type(message))
+        if handler is not None:
+            handler(self, message, sender)
+        self._tick_later()
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        self._prepared = True
+        if not self.in_process:
+            self._descriptors = process.raise_descriptor_limit()
+            process.name_process("pixir-superv")
+            # The admin starts this process; without it nobody would find these connections again.
+            process.die_with_parent(os.getppid())
+
+    def _ensure_started(self, ask: m.EnsureStarted, asker: Any) -> None:
+        now = time.monotonic()
+        if self._stopping is not None:
+            self._refuse(ask, asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+            return
+        child = self._registry.of_key(ask.key)
+        if child is None:
+            self._start_or_wait(ask, asker, now)
+            return
+        if ask.notify:
+            child.watchers.append(asker)
+        if child.address is None:
+            child.waiting.append((asker, ask.ask_id))
+        else:
+            self._give(child, asker, ask.ask_id, now)
+
+    def _start_or_wait(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
+        if self._out_of_descriptors():
+            no_more = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, reason="descriptors")
+            self._refuse(ask, asker, no_more)
+        elif len(self._registry) < ask.max_connections:
+            self._start(ask, asker, now)
+        elif self._make_room():
+            self._for_room.append(_Waiting(ask, asker, now))
+        else:
+            limit = ask.max_connections
+            self._refuse(ask, asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, limit=limit))
+
+    def _start(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
+        connection_id = uuid.uuid4().hex
+        address = self.createActor(self.connection_class)
+        child = Child(ask.key, connection_id, address, now, now, waiting=[(asker, ask.ask_id)])
+        if ask.notify:
+            child.watchers.append(asker)
+        reason = self._registry.reason(ask.key)
+        self._registry.add(child)
+        pid = None if self.in_process else os.getpid()
+        self.send(address, m.Begin(connection_id, ask.label, reason, pid))
+
+    def _began(self, began: m.Began, sender: Any) -> None:
+        child = self._registry.of_id(began.connection_id)
+        if child is None:
+            return
+        # Only now is the address one that other processes can use: at creation it has a meaning in this process alone.
+        child.address, child.pid = sender, began.pid
+        waiting, child.waiting = child.waiting, []
+        for asker, ask_id in waiting:
+            self._give(child, asker, ask_id, time.monotonic())
+
+    def _give(self, child: Child, asker: Any, ask_id: int, now: float) -> None:
+        child.used_at = now
+        self.send(asker, m.Started(ask_id, child.connection_id, child.address))
+
+    def _refuse(self, ask: m.EnsureStarted, asker: Any, failure: Failure) -> None:
+        self.send(asker, m.StartRefused(ask.ask_id, failure))
+
+    def _start_failed(self, failed: m.StartFailed, _: Any) -> None:
+        child = self._registry.of_id(failed.connection_id)
+        if child is not None:
+            self._fail_start(child, failed.reason)
+
+    def _fail_start(self, child: Child, reason: str) -> None:
+        failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason=reason)
+        for asker, ask_id in child.waiting:
+            self.send(asker, m.StartRefused(ask_id, failure))
+        child.waiting = []
+        self._registry.forget(child)
+
+    # Room, retirement and eviction
+
+    def _out_of_descriptors(self) -> bool:
+        if self.in_process:
+            return False
+        wanted = (len(self._registry) + 1) * DESCRIPTORS_PER_CHILD + DESCRIPTOR_RESERVE
+        return wanted > self._descriptors
+
+    def _make_room(self) -> bool:
+        """Ask the longest idle connection to leave, unless enough of them have been asked; say whether one may."""
+        asked = sum(1 for child in self._registry if child.evicting or child.leaving)
+        if asked > len(self._for_room):
+            return True
+        child = self._registry.longest_idle()
+        if child is None:
+            return False
+        child.evicting = True
+        self.send(child.address, m.Evict())
+        return True
+
+    def _evict_answered(self, answer: m.EvictAnswer, _: Any) -> None:
+        child = self._registry.of_id(answer.connection_id)
+        if child is None:
+            return
+        child.evicting = False
+        if answer.accepted:
+            self._registry.forget(child, because="evicted")
+            return
+        # It has become busy since it reported; ask the next one, or give up on who waits longest.
+        if child.status is not None:
+            child.status = None
+        if self._for_room and not self._make_room():
+            waiting = self._for_room.pop(0)
+            self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
+
+    def _retire(self, ask: m.Retire, sender: Any) -> None:
+        child = self._registry.of_id(ask.connection_id)
+        granted = child is None or child.leaving or time.monotonic() - child.used_at > RETIRE_GRACE
+        if child is not None and granted:
+            self._registry.forget(child)
+        self.send(sender, m.RetireAnswer(granted))
+
+    def _child_exited(self, address: Any) -> None:
+        child = self._registry.of_address(address)
+        if child is None:
+            return  # Thespian may say it twice
+        crashed = not child.leaving
+        self._registry.remove(child)
+        failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason="process_exited")
+        for asker, ask_id in child.waiting:
+            self.send(asker, m.StartRefused(ask_id, failure))
+        for watcher in child.watchers:
+            self.send(watcher, m.ConnectionDown(child.connection_id, crashed))
+        self._serve_room()
+        self._answer_stop()
+
+    def _serve_room(self) -> None:
+        now = time.monotonic()
+        while self._for_room and len(self._registry) < self._for_room[0].ask.max_connections:
+            waiting = self._for_room.pop(0)
+            self._ensure_started(waiting.ask, waiting.asker)
+        for waiting in [w for w in self._for_room if now - w.since > START_TIMEOUT]:
+            self._for_room.remove(waiting)
+            self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
+
+    # Status and ending
+
+    def _reported(self, report: m.Report, _: Any) -> None:
+        child = self._registry.of_id(report.connection_id)
+        if child is not None:
+            child.status = report.status
+
+    def _find(self, ask: m.FindConnection, asker: Any) -> None:
+        child = self._registry.of_key(ask.key)
+        self.send(asker, m.Found(ask.ask_id, None if child is None else child.address))
+
+    def _status(self, ask: m.GetStatus, asker: Any) -> None:
+        known = tuple(child.status for child in self._registry if child.status is not None and not child.leaving)
+        self.send(asker, m.StatusReport(ask.ask_id, known))
+
+    def _close(self, ask: m.CloseConnection, asker: Any) -> None:
+        child = self._registry.of_key(ask.key)
+        if child is not None:
+            self._stop_child(child, ErrorCode.CANCELLED)
+        self.send(asker, m.ConnectionClosed(ask.ask_id, child is not None))
+
+    def _stop_child(self, child: Child, code: ErrorCode) -> None:
+        self._registry.forget(child)
+        self.send(child.created_address if child.address is None else child.address, m.StopConnection(code))
+
+    def _stop_all(self, ask: m.StopAll, asker: Any) -> None:
+        self._stopping = (asker, ask.ask_id)
+        waiting, self._for_room = self._for_room, []
+        for one in waiting:
+            self._refuse(one.ask, one.asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+        for child in self._registry:
+            if not child.leaving:
+                self._stop_child(child, ErrorCode.SHUTTING_DOWN)
+        self.wake_after(STOP_TIMEOUT, _STOPPED)
+        self._answer_stop()
+
+    def _answer_stop(self, *, late: bool = False) -> None:
+        if self._stopping is not None and (late or not len(self._registry)):
+            asker, ask_id = self._stopping
+            self._stopping = None
+            self.send(asker, m.ConnectionClosed(ask_id, True))
+
+    # Wakeups
+
+    def rang(self, name: str, token: int) -> None:
+        if name == _STOPPED:
+            self._answer_stop(late=True)
+            return
+        self._ticking = False
+        now = time.monotonic()
+        for child in self._registry:
+            if child.waiting and now - child.started_at > START_TIMEOUT:
+                self._fail_start(child, "timeout")
+        self._serve_room()
+        self._tick_later()
+
+    def _tick_later(self) -> None:
+        pending = self._for_room or any(child.waiting for child in self._registry)
+        if pending and not self._ticking:
+            self._ticking = True
+            self.wake_after(1.0, _TICK)
+
+
+_HANDLERS: Final[dict[type, Callable[[SupervisorActor, Any, Any], None]]] = {
+    m.EnsureStarted: SupervisorActor._ensure_started,
+    m.Began: SupervisorActor._began,
+    m.StartFailed: SupervisorActor._start_failed,
+    m.EvictAnswer: SupervisorActor._evict_answered,
+    m.Retire: SupervisorActor._retire,
+    m.Report: SupervisorActor._reported,
+    m.FindConnection: SupervisorActor._find,
+    m.GetStatus: SupervisorActor._status,
+    m.CloseConnection: SupervisorActor._close,
+    m.StopAll: SupervisorActor._stop_all,
+}

@@ -1,0 +1,72 @@
+"""One descriptor for all that an actor waits for.
+
+Thespian watches descriptor numbers, for reading only, and dies of duplicates and of numbers that were closed and given
+out again. So an actor hands it a single epoll descriptor, which is readable when any socket registered in it is readable,
+or writable where that was asked for. It stays the same for the actor's life.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+
+Handler = Callable[[bool], None]
+"""Called with True when the descriptor can be read (or has failed), False when it can only be written."""
+
+
+class Watch:
+    """The set of descriptors an actor waits for. Used from the actor's thread only."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._again: list[Callable[[], None]] = []
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Return the descriptor to give to `ThespianWatch`."""
+        return self._epoll.fileno()
+
+    def __len__(self) -> int:
+        return len(self._handlers) + len(self._again)
+
+    def add(self, fd: int, handler: Handler) -> None:
+        """Call `handler` in `dispatch` whenever `fd` is readable."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def writing(self, fd: int, wanted: bool) -> None:
+        """Wait for `fd` to be writable as well, or no more."""
+        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    def remove(self, fd: int) -> None:
+        """Forget `fd`; call before it is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def again(self, call: Callable[[], None]) -> None:
+        """Have `call` called in the next `dispatch`, which comes at once: for work left in user space."""
+        if call not in self._again:
+            self._again.append(call)
+            os.eventfd_write(self._alarm, 1)
+
+    def dispatch(self) -> None:
+        """Call the handlers of what is ready, each once. Never blocks."""
+        again, self._again = self._again, []
+        ready = self._epoll.poll(0)
+        for fd, events in ready:
+            if fd == self._alarm:
+                os.eventfd_read(fd)
+                continue
+            handler = self._handlers.get(fd)
+            if handler is not None:  # an earlier handler may have removed it
+                handler(bool(events & ~select.EPOLLOUT))
+        for call in again:
+            call()
+
+    def close(self) -> None:
+        """Close the descriptor. The process's end does it too; never while Thespian watches it."""
+        self._epoll.close()
+        os.close(self._alarm)

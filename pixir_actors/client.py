@@ -1,0 +1,219 @@
+"""The client: what a program uses. Finds the actors, sends them requests, gives events back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from thespian.actors import ActorSystem
+
+from pixir_actors.actors import messages as m
+from pixir_actors.core.key import Key, canonical
+from pixir_actors.core.secret import Secret
+from pixir_actors.errors import StreamError, SystemStartFailed
+from pixir_actors.events import Event
+from pixir_actors.request import Request
+from pixir_actors.settings import Settings
+from pixir_actors.status import ConnectionStatus
+from pixir_actors.stream import Stream
+from pixir_actors.system.dispatcher import CANCEL_TIMEOUT, Call, Dispatcher
+from pixir_actors.system.embedded import EmbeddedSystem
+from pixir_actors.system.environment import connection_environment
+from pixir_actors.system.link import Link, LocalLink, RemoteLink
+
+A = TypeVar("A")
+
+
+class Client:
+    """The way to the connections of one actor system. Make it with `embedded`, `over` or `local`, and close it.
+
+    Thread-safe, except for `local`. Streams of different keys run side by side; those of one key queue in the order in
+    which they were submitted. A client belongs to the process that made it: after a fork the child makes its own.
+    """
+
+    def __init__(
+        self, link: Link, *, settings: Settings | None = None, namespace: str | None = None, on_close: Callable[[], None]
+    ) -> None:
+        """Use `embedded`, `over` or `local` instead."""
+        self.settings = settings or Settings()
+        self.namespace = namespace
+        self._dispatcher = Dispatcher(link)
+        self._link = link
+        self._on_close = on_close
+
+    @classmethod
+    def embedded(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
+        """Start an actor system of this program's own: on loopback, signed, gone with the client or the process.
+
+        Args:
+            settings: Defaults for every request.
+            namespace: Keeps the keys of two programs apart.
+
+        Raises:
+            SystemStartFailed: It did not start; the text says why.
+        """
+        system = EmbeddedSystem.start()
+        try:
+            link = RemoteLink(system.actor_system)
+        except BaseException:
+            system.close()
+            raise
+        client = cls(link, settings=settings, namespace=namespace, on_close=system.close)
+        client._stops_system = True
+        return client
+
+    @classmethod
+    def over(cls, actor_system: Any, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
+        """Use an actor system that the host app runs; it is left running.
+
+        Args:
+            actor_system: A Thespian `ActorSystem` on `multiprocTCPBase`, whose processes can import this package, or on
+                `simpleSystemBase`, used from its own thread.
+            settings: Defaults for every request.
+            namespace: Keeps the keys of two programs apart.
+
+        Raises:
+            SystemStartFailed: The system has another base, or does not start the supervisor.
+        """
+        base = actor_system.capabilities.get("Thespian ActorSystem Name")
+        if base == "simpleSystem":
+            return cls(LocalLink(actor_system), settings=settings, namespace=namespace, on_close=lambda: None)
+        if not actor_system.capabilities.get("Thespian Watch Supported"):
+            raise SystemStartFailed(f"the actor system's base is {base}: only multiprocTCPBase can watch sockets")
+        return cls(RemoteLink(actor_system), settings=settings, namespace=namespace, on_close=lambda: None)
+
+    @classmethod
+    def local(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
+        """Run everything in this process and thread: for notebooks and unit tests.
+
+        Actors run only while a stream is read or a method of the client waits. Between two turns nobody answers a server's
+        ping, and no key is idle-closed, until the client is used again.
+        """
+        # Without logDefs=False Thespian would configure the whole program's logging.
+        system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
+        client = cls(LocalLink(system), settings=settings, namespace=namespace, on_close=system.shutdown)
+        client._stops_system = True
+        return client
+
+    _stops_system = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def stream(self, key: Key, request: Request, **options: Any) -> Stream:
+        """Submit a request and return its events; use it as a context manager.
+
+        Args:
+            key: Names the conversation: a str, int or bytes, or a tuple of them.
+            request: With the whole conversation in its input.
+            options: Settings for this request alone.
+
+        Raises:
+            InvalidRequest: The request cannot be sent as it stands. Nothing was sent.
+            InvalidSettings: An option is unknown or out of range. Nothing was sent.
+            StreamError: No connection took the request; `delivery` is `not_sent` unless the system stopped answering.
+        """
+        settings = _resolved(self.settings.override(options), request.url)
+        ask = m.EnsureStarted.of(self._link.number(), key, settings, namespace=self.namespace)
+        submit = m.Submit.of(self._link.number(), key, request, settings, channel=self._link.channel)
+        return Stream(Call(self._dispatcher, ask, submit))
+
+    def reduce(
+        self, key: Key, request: Request, acc: A, fun: Callable[[Event, A], A], **options: Any
+    ) -> A:
+        """Fold the events of a request: `acc = fun(event, acc)` for each, in this process and thread.
+
+        A provider's in-band error is an event like any other. An exception of `fun` reaches the caller unchanged; the
+        request is cancelled then, and the next reset reason of the key is `stream_callback_failed`.
+
+        Raises:
+            StreamError: As `Stream`; its `acc` is the accumulator so far.
+            InvalidRequest, InvalidSettings: As `stream`.
+        """
+        try:
+            stream = self.stream(key, request, **options)
+        except StreamError as error:
+            error.acc = acc
+            raise
+        with stream:
+            while True:
+                try:
+                    event = next(stream)
+                except StopIteration:
+                    return acc
+                except StreamError as error:
+                    error.acc = acc
+                    raise
+                try:
+                    acc = fun(event, acc)
+                except BaseException:
+                    stream.cancel(callback_failed=True)
+                    raise
+
+    def respond(self, key: Key, request: Request, **options: Any) -> dict[str, Any]:
+        """Run a request to its end and return the response object.
+
+        Raises:
+            ProviderError: The response failed. An incomplete one is returned.
+            StreamError, InvalidRequest, InvalidSettings: As `stream`.
+        """
+        with self.stream(key, request, **options) as stream:
+            for _ in stream:
+                pass
+            stream.raise_for_failure()
+            return stream.response or {}
+
+    def status(self, key: Key | None = None) -> list[ConnectionStatus]:
+        """Return one status per connection, as last reported (at most about a second ago); or that of one key, as of now.
+
+        Asking for a key starts no connection: the list is empty if it has none.
+
+        Raises:
+            StreamError: `connection_unresponsive` or `shutting_down`.
+            InvalidRequest: The key cannot be a key.
+        """
+        if key is None:
+            report = self._dispatcher.ask_supervisor(m.GetStatus(self._link.number()))
+            return list(report.connections)
+        name = Secret(canonical(key, self.namespace))
+        found = self._dispatcher.ask_supervisor(m.FindConnection(self._link.number(), name))
+        if found.address is None:
+            return []
+        report = self._link.ask(found.address, m.GetStatus(self._link.number()), timeout=CANCEL_TIMEOUT)
+        return [] if report is None else list(report.connections)
+
+    def close(self, key: Key | None = None) -> None:
+        """Close one key's connection now; without a key, close this client.
+
+        Closing the client ends its streams with `shutting_down`. An embedded or local system ends with it, one that the host
+        app runs goes on. Idempotent.
+
+        Raises:
+            StreamError: With a key: `connection_unresponsive` or `shutting_down`.
+        """
+        if key is not None:
+            name = Secret(canonical(key, self.namespace))
+            self._dispatcher.ask_supervisor(m.CloseConnection(self._link.number(), name))
+            return
+        if self._dispatcher.closing:
+            return
+        if self._stops_system:
+            # So that sockets are closed with a close frame, where the system still answers.
+            with contextlib.suppress(StreamError):
+                stop = m.StopAll(self._link.number())
+                self._link.ask(self._link.supervisor(), stop, timeout=CANCEL_TIMEOUT)
+        self._dispatcher.closing = True
+        self._link.close()
+        self._on_close()
+
+
+def _resolved(settings: Settings, url: str) -> Settings:
+    """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
+    proxy, ca_file = connection_environment(url, os.environ)
+    return settings.override({"proxy": settings.proxy or proxy, "ca_file": settings.ca_file or ca_file})

@@ -1,0 +1,68 @@
+"""Who a socket belongs to: its endpoint and the identity in its headers (`behaviours.md` C16, C52 to C54)."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from pixir_actors.errors import InvalidRequest
+
+_SCHEMES: Final = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
+_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+
+_MAX_AGES: Final = (("x.ai", 24 * 60.0), ("vercel.sh", 12 * 60.0))
+_DEFAULT_MAX_AGE: Final = 55 * 60.0
+
+
+def endpoint(url: str, *, allow_plaintext: bool) -> str:
+    """Return the WebSocket URL of a request's URL: http and ws become ws, https and wss become wss.
+
+    Raises:
+        InvalidRequest: Another scheme, no host, or plain ws beyond loopback without `allow_plaintext`.
+    """
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None:
+        raise InvalidRequest("url", f"has the scheme {parts.scheme!r}: allowed are http, https, ws, wss")
+    if not parts.hostname:
+        raise InvalidRequest("url", "has no host")
+    if scheme == "ws" and not allow_plaintext and not is_loopback(parts.hostname):
+        raise InvalidRequest("url", "is plain ws beyond loopback: use https or wss, or set allow_plaintext=True")
+    netloc = parts.netloc
+    if parts.port == _DEFAULT_PORTS[scheme]:
+        netloc = netloc.rpartition(":")[0]
+    return parts._replace(scheme=scheme, netloc=netloc).geturl()
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine's loopback, without a look-up."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def fingerprint(headers: tuple[tuple[str, str], ...], identity: str | None) -> str:
+    """Return the identity of a set of headers; order and the case of names do not matter, duplicates and values do.
+
+    The value of `Authorization` never enters, because bearers rotate and the socket keeps the one it was opened with; that
+    there is one does. `identity` names the account behind it.
+    """
+    normal = sorted((name.lower(), "<bearer>" if name.lower() == "authorization" else value) for name, value in headers)
+    return hashlib.sha256(repr((normal, identity)).encode()).hexdigest()
+
+
+def max_age(endpoint: str) -> float:
+    """Return the age in seconds at which a socket to this host is replaced when the caller says "auto".
+
+    Somewhat below the providers' own limits: 60 minutes for OpenAI and Azure, 25 for xAI, 13 for Vercel (`protocol.md` 4).
+    """
+    host = urlsplit(endpoint).hostname or ""
+    for suffix, age in _MAX_AGES:
+        if host == suffix or host.endswith("." + suffix):
+            return age
+    return _DEFAULT_MAX_AGE

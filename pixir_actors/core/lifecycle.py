@@ -1,0 +1,878 @@
+"""The state machine of one connection. Everything that decides what a connection does next stands in this file.
+
+Rules:
+
+1. `transition(connection, input, *, now)` is the only way a connection changes. It returns the new connection and the
+   actions to perform, in order. It reads no clock, draws no lots and keeps no state.
+2. Every request that is submitted is answered exactly once, by `Finish`, `Fail` or `Redirect`, and nothing is delivered
+   for it afterwards.
+3. There is a turn if and only if the state is CONNECTING or STREAMING; there is a socket in IDLE and STREAMING, there may be
+   one in RETIRING, and in no other state. Only a connection with a socket holds an `Anchor`.
+4. Nothing is sent before the socket is open, and no second request before the first has ended.
+5. What is stale does not act: opening attempts, alarms and answers carry tokens, and only the current one counts. There is
+   one alarm, set for the earliest deadline; all deadlines are a function of the connection.
+6. A request goes out a second time only where it provably did not run: on a fresh socket when a reused one was found dead
+   before a byte was written, and as a full replay when the provider refused the continuation or the socket. Once each.
+7. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
+
+The table of state and input follows from the code (`print_table`); a test compares this copy with it. A cell names the
+states that may follow; "." stands for "ignored".
+
+INPUT           D disconnected C connecting   I idle         S streaming    G degraded     R retiring     X stopped
+Begun           D              .              .              .              .              .              .
+Submitted       D C            C              C I S          S              C G            R              X
+Cancelled       .              D C            .              D C S          .              R              .
+Connected       .              C S            .              .              .              .              .
+ConnectFailed   .              D C G          .              .              .              .              .
+Sent            .              .              .              S              .              .              .
+Received        .              .              D I            D C I S G      .              R              .
+SocketFailed    .              .              D              D C G          .              R              .
+AlarmRang       D R            D C G          D I R          D C I S G      D G R          D C I S G R    .
+RetireAnswered  .              .              .              .              .              D C I S G R X  .
+EvictAsked      X              C              X              S              X              R X            X
+StopAsked       X              X              X              X              X              X              .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, get_args
+
+from pixir_actors.core.actions import (
+    AbandonOpening,
+    Action,
+    AnswerEvict,
+    AskRetire,
+    CloseSocket,
+    Deliver,
+    Fail,
+    Finish,
+    Open,
+    Ping,
+    Queued,
+    Redirect,
+    Send,
+    Sending,
+    SetAlarm,
+    Show,
+    ShowStatus,
+    Stop,
+)
+from pixir_actors.core.backoff import CLOSED
+from pixir_actors.core.continuation import (
+    Anchor,
+    Cold,
+    Plan,
+    ResetReason,
+    after_response,
+    plan,
+    text_message,
+)
+from pixir_actors.core.fingerprint import max_age
+from pixir_actors.core.inputs import (
+    AlarmRang,
+    Begun,
+    Cancelled,
+    Connected,
+    ConnectFailed,
+    EvictAsked,
+    Input,
+    Received,
+    RetireAnswered,
+    Sent,
+    SocketFailed,
+    StopAsked,
+    Submitted,
+)
+from pixir_actors.core.payload import Payload, continues_itself
+from pixir_actors.core.server_event import (
+    ProviderFault,
+    Rejection,
+    ServerEvent,
+    Stage,
+    Tag,
+    listed_output,
+    provider_fault,
+    response_id,
+)
+from pixir_actors.core.state import Alarm, Connection, Phase, Socket, State, Turn, TurnRequest
+from pixir_actors.errors import Delivery, ErrorCode, Failure
+from pixir_actors.settings import Settings
+
+RETIRE_ANSWER_TIMEOUT: Final = 5.0
+"""Seconds a supervisor may take to answer; a connection that gets no answer goes on serving."""
+HELD_EVENTS: Final = 1000
+"""Events held back at the most; a backend that sends more private events than that is taken to have begun."""
+ALARM_SLACK: Final = 0.001
+"""Seconds by which an alarm may ring early or late without being set anew."""
+PAUSES: Final = (State.IDLE, State.DISCONNECTED, State.DEGRADED)
+"""The states between turns, in which the idle limit runs."""
+
+
+# --- the machine --------------------------------------------------------------------------------------------------------
+
+
+class _Step:
+    """One transition under construction: the connection as far as it has come, and the actions so far."""
+
+    __slots__ = ("actions", "conn", "now")
+
+    def __init__(self, conn: Connection, now: float) -> None:
+        self.conn, self.now = conn, now
+        self.actions: list[Action] = []
+
+    def set(self, **changes: Any) -> None:
+        self.conn = replace(self.conn, **changes)
+
+    def set_turn(self, **changes: Any) -> None:
+        self.set(turn=replace(self.turn, **changes))
+
+    def set_socket(self, **changes: Any) -> None:
+        assert self.conn.socket is not None
+        self.set(socket=replace(self.conn.socket, **changes))
+
+    def count(self, **changes: Any) -> None:
+        self.set(statistics=replace(self.conn.statistics, **changes))
+
+    def do(self, *actions: Action) -> None:
+        self.actions += actions
+
+    @property
+    def turn(self) -> Turn:
+        assert self.conn.turn is not None
+        return self.conn.turn
+
+
+Handler = Callable[[_Step, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What handles an input in a state, and the states that may follow."""
+
+    handler: Handler
+    targets: frozenset[State]
+
+
+RULES: dict[tuple[State, type], Rule] = {}
+
+
+def _rule(kind: type, **targets: str) -> Callable[[Handler], Handler]:
+    """Register a handler for an input; a keyword names a state, its value the states that may follow."""
+
+    def register(handler: Handler) -> Handler:
+        for state, following in targets.items():
+            RULES[State(state), kind] = Rule(handler, frozenset(map(State, following.split())))
+        return handler
+
+    return register
+
+
+def transition(connection: Connection, input: Input, *, now: float) -> tuple[Connection, list[Action]]:
+    """Return the connection after `input`, and what to do, in order.
+
+    Args:
+        connection: The connection as the last transition left it.
+        input: What has happened.
+        now: Monotonic seconds; never less than in the last call.
+
+    Raises nothing: an input that does not fit the state is ignored.
+    """
+    rule = RULES.get((connection.state, type(input)))
+    if rule is None:
+        return connection, []
+    step = _Step(connection, now)
+    rule.handler(step, input)
+    _set_alarm(step)
+    return step.conn, step.actions
+
+
+# Submitting and starting
+
+
+@_rule(Begun, disconnected="disconnected")
+def _begun(step: _Step, _: Begun) -> None:
+    """Nothing is to be done; but every transition sets the alarm."""
+
+
+@_rule(Submitted, disconnected="connecting disconnected", idle="streaming connecting idle", degraded="degraded connecting")
+def _submitted(step: _Step, input: Submitted) -> None:
+    step.do(Queued(input.request.request_id, 0))
+    _start(step, input.request)
+
+
+@_rule(Submitted, connecting="connecting", streaming="streaming", retiring="retiring")
+def _enqueued(step: _Step, input: Submitted) -> None:
+    request = input.request
+    waiting = len(step.conn.queue)
+    if waiting >= request.limits.queue_limit:
+        full = Failure.of(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT, waiting=waiting, limit=request.limits.queue_limit)
+        _answer(step, request, full)
+        return
+    step.set(queue=(*step.conn.queue, request))
+    step.do(Queued(request.request_id, waiting + 1))
+
+
+@_rule(Submitted, stopped="stopped")
+def _too_late(step: _Step, input: Submitted) -> None:
+    step.do(Redirect(input.request.request_id))
+
+
+def _start(step: _Step, request: TurnRequest) -> None:
+    """Begin a turn, or answer it at once; expects that no turn is active."""
+    wait = step.conn.backoff.remaining(step.now)
+    if wait > 0:
+        _answer(step, request, Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait))
+        return
+    step.set(turn=Turn(request, step.now), limits=request.limits)
+    reason = _why_not_reuse(step.conn, request, step.now)
+    if step.conn.socket is not None and reason is None:
+        step.set(state=State.STREAMING)
+        step.set_turn(reused=True)
+        _attempt(step)
+        return
+    if step.conn.socket is not None:
+        assert reason is not None
+        _drop_socket(step, reason, code=1000)
+    _open(step)
+
+
+def _why_not_reuse(conn: Connection, request: TurnRequest, now: float) -> ResetReason | None:
+    socket = conn.socket
+    if socket is None:
+        return None
+    if socket.endpoint != request.endpoint:
+        return ResetReason.ENDPOINT_CHANGED
+    if socket.fingerprint != request.fingerprint:
+        return ResetReason.HEADERS_CHANGED
+    return ResetReason.MAX_AGE if socket.retire_at is not None and now >= socket.retire_at else None
+
+
+def _open(step: _Step) -> None:
+    token = step.conn.token + 1
+    step.set(state=State.CONNECTING, token=token, opening=token)
+    step.set_turn(phase=Phase.OPENING, phase_since=step.now, reused=False)
+    step.do(Open(token, step.turn.request.request_id))
+
+
+def _attempt(step: _Step) -> None:
+    """Write the request on the open socket: as a delta if that is proven right, else in full."""
+    turn, conn = step.turn, step.conn
+    decided = plan(conn.continuation, turn.request.payload, turn.request.body)
+    attempts = turn.attempts + 1
+    step.set_turn(
+        phase=Phase.SENDING,
+        phase_since=step.now,
+        attempts=attempts,
+        plan=decided,
+        evidence=_evidence(step, decided, attempts),
+        held=(),
+        accepted=False,
+        output=False,
+        response_id=None,
+        items=(),
+        text="",
+    )
+    step.count(last_reset_reason=decided.reset_reason)
+    step.do(Sending(turn.request.request_id, attempts), Send(decided.wire))
+
+
+def _evidence(step: _Step, decided: Plan, attempts: int) -> dict[str, Any]:
+    """Return what really goes over the wire, in the reference's words (C32) and ours."""
+    conn, request = step.conn, step.turn.request
+    assert conn.socket is not None
+    return {
+        "transport_preference": "websocket",
+        "active_transport": "websocket",
+        "continuation_attempted": decided.attempted,
+        "continuation_reset_reason": decided.reset_reason,
+        "used_previous_response_id": decided.uses_previous_id,
+        "websocket_key": request.key,
+        "websocket_stored_previous_response_id": _stored_id(conn),
+        "delivery_attempts": attempts,
+        "wire_bytes": len(decided.wire),
+        "full_bytes": len(request.body),
+        "connection_age_ms": _ms(step.now - conn.socket.opened_at),
+        "queue_wait_ms": _ms(step.turn.started_at - request.received_at),
+    }
+
+
+def _stored_id(conn: Connection) -> str | None:
+    return conn.continuation.response_id if isinstance(conn.continuation, Anchor) else None
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+# The socket
+
+
+@_rule(Connected, connecting="streaming connecting")
+def _connected(step: _Step, input: Connected) -> None:
+    if input.token != step.conn.opening:
+        return
+    request = step.turn.request
+    age = request.limits.max_connection_age
+    seconds = max_age(request.endpoint) if age == "auto" else age
+    # Up to a tenth earlier, so that connections opened together do not all close together.
+    retire_at = None if seconds is None else step.now + seconds * (1 - 0.1 * request.jitter)
+    socket = Socket(request.endpoint, request.fingerprint, step.now, retire_at, step.now)
+    step.set(state=State.STREAMING, socket=socket)
+    step.count(sockets=step.conn.statistics.sockets + 1)
+    _attempt(step)
+
+
+@_rule(ConnectFailed, connecting="degraded disconnected connecting")
+def _connect_failed(step: _Step, input: ConnectFailed) -> None:
+    if input.token == step.conn.opening:
+        failure = Failure.of(input.code, Delivery.NOT_SENT, retry_after=input.retry_after)
+        _degrade(step, replace(failure, details=input.details))
+
+
+@_rule(Sent, streaming="streaming")
+def _sent(step: _Step, _: Sent) -> None:
+    turn, statistics = step.turn, step.conn.statistics
+    if turn.phase is not Phase.SENDING or turn.plan is None:
+        return
+    step.count(
+        wire_bytes=statistics.wire_bytes + len(turn.plan.wire),
+        full_bytes=statistics.full_bytes + len(turn.request.body),
+    )
+    step.set_turn(phase=Phase.FLOWING if turn.accepted else Phase.WAITING, phase_since=step.now)
+
+
+@_rule(SocketFailed, idle="disconnected", retiring="retiring")
+def _idle_socket_failed(step: _Step, _: SocketFailed) -> None:
+    _drop_socket(step, ResetReason.CONNECTION_CLOSED)
+    if step.conn.state is State.IDLE:
+        step.set(state=State.DISCONNECTED)
+
+
+@_rule(SocketFailed, streaming="connecting degraded disconnected")
+def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
+    turn = step.turn
+    unsent = input.unsent and turn.phase is Phase.SENDING
+    if unsent and turn.reused and not turn.replaced and not turn.shown:
+        # The server had gone while the connection was idle, and nothing of the request went out: not a failure.
+        _drop_socket(step, ResetReason.CONNECTION_CLOSED)
+        step.set_turn(replaced=True)
+        _open(step)
+        return
+    delivery = Delivery.NOT_SENT if unsent else _delivery(turn)
+    _degrade(step, replace(Failure.of(input.code, delivery), details=input.details))
+
+
+# Receiving
+
+
+@_rule(Received, idle="idle disconnected", retiring="retiring")
+def _received_between_turns(step: _Step, input: Received) -> None:
+    if step.conn.socket is None:
+        return
+    _alive(step)
+    for event in input.events:
+        if event.stage is Stage.PRIVATE:
+            continue
+        fault = provider_fault(event)
+        limit = fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT
+        # An answer without a question: whatever else comes on this socket cannot be trusted.
+        _drop_socket(step, ResetReason.CONNECTION_LIMIT if limit else ResetReason.WEBSOCKET_FAILED)
+        if step.conn.state is State.IDLE:
+            step.set(state=State.DISCONNECTED)
+        return
+
+
+@_rule(Received, streaming="streaming idle disconnected connecting degraded")
+def _received(step: _Step, input: Received) -> None:
+    _alive(step)
+    turn = step.turn
+    fresh: list[tuple[Tag, bytes]] = []
+    chunks: list[str] = []
+    items: list[tuple[int, Any]] = []
+    opened = progressed = False
+    for position, event in enumerate(input.events):
+        if event.stage is Stage.TERMINAL:
+            step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
+            _collected(step, fresh, progressed, opened)
+            behind = input.events[position + 1 :]
+            _terminal(step, event, out_of_step=any(late.stage is not Stage.PRIVATE for late in behind))
+            return
+        fresh.append((event.tag, event.raw))
+        progressed |= event.stage is not Stage.PRIVATE
+        opened |= event.stage is Stage.OUTPUT
+        if event.tag is Tag.TEXT_DELTA and isinstance(event.body.get("delta"), str):
+            chunks.append(event.body["delta"])
+        elif event.tag is Tag.ITEM_DONE:
+            items.append(_indexed_item(event))
+        elif event.stage is Stage.OPENING:
+            turn = replace(turn, response_id=response_id(event) or turn.response_id)
+    step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
+    _collected(step, fresh, progressed, opened)
+
+
+def _indexed_item(event: ServerEvent) -> tuple[int, Any]:
+    index = event.body.get("output_index")
+    return (index if isinstance(index, int) else 0, event.body.get("item"))
+
+
+def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, output: bool) -> None:
+    """Note how far the attempt has come, and deliver or hold back what it brought."""
+    turn = step.turn
+    if progressed:
+        phase = Phase.SENDING if turn.phase is Phase.SENDING else Phase.FLOWING
+        since = turn.phase_since if turn.phase is Phase.SENDING else step.now
+        step.set_turn(accepted=True, output=turn.output or output, phase=phase, phase_since=since)
+        turn = step.turn
+    if not events:
+        return
+    assert turn.plan is not None
+    taken = turn.output or (turn.accepted and not turn.plan.attempted) or len(turn.held) + len(events) > HELD_EVENTS
+    if turn.shown or taken:
+        _show(step)
+        step.do(Deliver(turn.request.request_id, tuple(events)))
+    else:
+        step.set_turn(held=turn.held + tuple(events))
+
+
+def _show(step: _Step) -> None:
+    """Deliver the evidence and what was held back; from now on the attempt is the one the caller sees."""
+    turn = step.turn
+    if turn.shown:
+        return
+    step.do(Show(turn.request.request_id, turn.evidence), ShowStatus(turn.request.request_id))
+    if turn.held:
+        step.do(Deliver(turn.request.request_id, turn.held))
+    step.set_turn(shown=True, held=())
+
+
+def _alive(step: _Step) -> None:
+    step.set_socket(last_seen=step.now, pong_due=None)
+
+
+# The end of a response
+
+
+def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
+    """End the response, unless it was refused for the socket's sake and can go out again.
+
+    `out_of_step` says that more was read behind it. Behind a rejection that does not matter: it was read before the replay
+    is written, so it cannot be its answer.
+    """
+    fault = provider_fault(event)
+    rejection = fault.rejection if fault is not None and not step.turn.output else None
+    if rejection is not None and _replay(step, rejection):
+        return
+    if rejection is Rejection.NOT_FOUND and Rejection.NOT_FOUND in step.turn.replays:
+        assert fault is not None
+        refused = fault.failure(Delivery.REJECTED)
+        _degrade(step, replace(refused, details={**refused.details, "reason": Rejection.NOT_FOUND.value}))
+        return
+    step.set_turn(response_id=response_id(event) or step.turn.response_id)
+    _finish(step, event, fault, out_of_step=out_of_step)
+
+
+def _replay(step: _Step, rejection: Rejection) -> bool:
+    """Send the request again in full, unseen by the caller, if that is safe; say whether it was."""
+    turn = step.turn
+    assert turn.plan is not None
+    ours = turn.plan.attempted or rejection is Rejection.CONNECTION_LIMIT
+    if not ours or turn.shown or rejection in turn.replays or continues_itself(turn.request.payload):
+        return False
+    step.set_turn(replays=turn.replays | {rejection})
+    step.count(replays=step.conn.statistics.replays + 1)
+    if rejection is Rejection.NOT_FOUND and turn.phase is not Phase.SENDING:
+        step.set(continuation=Cold(ResetReason.PREVIOUS_RESPONSE_NOT_FOUND))
+        _attempt(step)
+        return True
+    not_found = rejection is Rejection.NOT_FOUND
+    _drop_socket(
+        step,
+        ResetReason.PREVIOUS_RESPONSE_NOT_FOUND if not_found else ResetReason.CONNECTION_LIMIT,
+        even_cold=True,
+    )
+    _open(step)
+    return True
+
+
+def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out_of_step: bool) -> None:
+    """Deliver the terminal event, move the continuation, and go on with whoever waits."""
+    turn, conn = step.turn, step.conn
+    request_id = turn.request.request_id
+    _show(step)
+    step.do(Deliver(request_id, ((Tag.TERMINAL, event.raw),)))
+    failed = fault is not None
+    captured = None if failed else turn.response_id
+    if failed:
+        step.set(continuation=_cold_after_failure(turn.request.payload))
+    else:
+        step.set(continuation=after_response(turn.request.payload, captured, _output_of(turn, event)))
+    if fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT:
+        _drop_socket(step, ResetReason.CONNECTION_LIMIT, even_cold=True)
+    elif turn.phase is Phase.SENDING or out_of_step:
+        # Half a request stands in the buffer, or the next request would be answered by what stands behind this event.
+        _drop_socket(step, ResetReason.WEBSOCKET_FAILED)
+    stored = {"websocket_captured_response_id": captured, "websocket_stored_previous_response_id": _stored_id(step.conn)}
+    step.do(Show(request_id, stored))
+    delivery = Delivery.ACCEPTED if turn.output else Delivery.REJECTED
+    step.do(Finish(request_id, fault.failure(delivery) if fault is not None else None))
+    statistics = conn.statistics
+    delta = turn.plan is not None and turn.plan.attempted
+    step.count(turns=statistics.turns + 1, delta_turns=statistics.delta_turns + delta)
+    step.set(backoff=CLOSED)
+    _end_turn(step)
+
+
+def _cold_after_failure(payload: Payload) -> Cold:
+    own = continues_itself(payload)
+    return Cold(ResetReason.CALLER_CONTINUATION if own else ResetReason.RESPONSE_FAILED)
+
+
+def _output_of(turn: Turn, event: ServerEvent) -> list[Any]:
+    """Return the items the provider put out: as the terminal event lists them, else as they came, else the text alone."""
+    listed = listed_output(event)
+    if listed:
+        return listed
+    if turn.items:
+        return [item for _, item in sorted(turn.items, key=lambda pair: pair[0])]
+    return [text_message(turn.text)] if turn.text else []
+
+
+def _end_turn(step: _Step) -> None:
+    """Leave the turn, and start the next one that can be started."""
+    socket = step.conn.socket
+    state = State.IDLE if socket is not None else State.DISCONNECTED
+    if socket is None and step.conn.backoff.remaining(step.now) > 0:
+        state = State.DEGRADED
+    step.set(turn=None, state=state, idle_since=step.now)
+    while step.conn.turn is None and step.conn.queue:
+        request, *rest = step.conn.queue
+        step.set(queue=tuple(rest))
+        _start(step, request)
+
+
+# Failing
+
+
+def _delivery(turn: Turn) -> Delivery:
+    """Return the verdict over the current attempt, whose write has begun unless a socket is still being opened."""
+    if turn.phase is Phase.OPENING:
+        return Delivery.NOT_SENT
+    return Delivery.ACCEPTED if turn.accepted else Delivery.AMBIGUOUS
+
+
+def _answer(step: _Step, request: TurnRequest, failure: Failure) -> None:
+    step.do(Fail(request.request_id, failure))
+    step.count(failures=step.conn.statistics.failures + 1, last_error=failure.code)
+
+
+def _fail_turn(step: _Step, failure: Failure) -> None:
+    """Answer the turn with a failure, after whatever of its attempt the caller has not seen yet."""
+    turn = step.turn
+    if turn.phase is not Phase.OPENING and turn.plan is not None:
+        _show(step)
+    _answer(step, turn.request, failure)
+
+
+def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WEBSOCKET_FAILED) -> None:
+    """Fail the turn, close the socket and leave the connection alone for a while (C48)."""
+    request = step.turn.request
+    limits = request.limits
+    backoff = step.conn.backoff.fail(
+        now=step.now, jitter=request.jitter, first=limits.degraded_for, most=limits.degraded_max
+    )
+    wait = backoff.remaining(step.now)
+    if failure.retryable and wait > 0:
+        # Whoever comes back earlier is only told to wait.
+        failure = replace(failure, retry_after=max(wait, failure.retry_after or 0.0))
+    _fail_turn(step, failure)
+    _drop_socket(step, reason, even_cold=True)
+    step.set(backoff=backoff)
+    _end_turn(step)
+
+
+def _drop_socket(step: _Step, reason: ResetReason, *, code: int | None = None, even_cold: bool = False) -> None:
+    """Close the socket and forget what it remembered; a connection that was cold keeps its reason unless told (C19)."""
+    if step.conn.socket is not None:
+        step.do(CloseSocket(code))
+        step.set(socket=None)
+    if even_cold or isinstance(step.conn.continuation, Anchor):
+        step.set(continuation=Cold(reason))
+
+
+@_rule(
+    Cancelled,
+    connecting="connecting disconnected",
+    streaming="streaming connecting disconnected",
+    retiring="retiring",
+)
+def _cancelled(step: _Step, input: Cancelled) -> None:
+    turn = step.conn.turn
+    if turn is not None and turn.request.request_id == input.request_id:
+        _give_up(step, Failure.of(input.code, _delivery(turn)), input.reason)
+        return
+    for request in step.conn.queue:
+        if request.request_id == input.request_id:
+            step.set(queue=tuple(other for other in step.conn.queue if other is not request))
+            _answer(step, request, Failure.of(input.code, Delivery.NOT_SENT))
+            return
+
+
+def _give_up(step: _Step, failure: Failure, reason: ResetReason) -> None:
+    """End the turn for the caller's sake. There is no cancel message on this wire, so its socket goes with it."""
+    opening = step.turn.phase is Phase.OPENING
+    _fail_turn(step, failure)
+    if opening:
+        step.do(AbandonOpening())
+    else:
+        _drop_socket(step, reason, even_cold=True)
+    _end_turn(step)
+
+
+# Time
+
+
+def _deadlines(conn: Connection) -> Iterator[float]:
+    """Yield every moment at which something is to be done if nothing else happens before."""
+    for request in conn.queue:
+        yield from _present(_after(request.received_at, request.limits.queue_timeout))
+        yield from _present(_after(request.received_at, request.limits.timeout))
+    if conn.turn is not None:
+        yield from _present(_after(conn.turn.request.received_at, conn.turn.request.limits.timeout))
+        yield from _present(_phase_deadline(conn.turn))
+    if conn.socket is not None:
+        yield from _present(_ping_deadline(conn.socket, conn.limits))
+    if conn.state is State.IDLE and conn.socket is not None:
+        yield from _present(conn.socket.retire_at)
+    if conn.state in PAUSES:
+        yield from _present(_after(conn.idle_since, conn.limits.idle_close_after))
+    if conn.state is State.DEGRADED:
+        yield from _present(conn.backoff.until)
+    if conn.state is State.RETIRING:
+        yield conn.retiring_since + RETIRE_ANSWER_TIMEOUT
+
+
+def _present(moment: float | None) -> tuple[float, ...]:
+    return () if moment is None else (moment,)
+
+
+def _after(moment: float, seconds: float | None) -> float | None:
+    return None if seconds is None else moment + seconds
+
+
+def _phase_deadline(turn: Turn) -> float | None:
+    limits = turn.request.limits
+    seconds = {
+        Phase.OPENING: limits.connect_timeout,
+        Phase.SENDING: limits.send_timeout,
+        Phase.WAITING: limits.first_event_timeout,
+        Phase.FLOWING: limits.idle_timeout,
+    }[turn.phase]
+    return _after(turn.phase_since, seconds)
+
+
+def _ping_deadline(socket: Socket, limits: Settings) -> float | None:
+    if socket.pong_due is not None:
+        return socket.pong_due
+    return _after(socket.last_seen, limits.keepalive_interval)
+
+
+def _set_alarm(step: _Step) -> None:
+    """Have the one alarm ring at the earliest deadline; one that rings too early is cheaper than a new one."""
+    conn = step.conn
+    if conn.state is State.STOPPED:
+        return
+    at = min(_deadlines(conn), default=None)
+    if at is None or (conn.alarm is not None and conn.alarm.at <= at + ALARM_SLACK):
+        return
+    token = conn.token + 1
+    step.set(alarm=Alarm(token, at), token=token)
+    step.do(SetAlarm(token, max(0.0, at - step.now)))
+
+
+@_rule(
+    AlarmRang,
+    disconnected="disconnected retiring",
+    connecting="connecting disconnected degraded",
+    idle="idle disconnected retiring",
+    streaming="streaming connecting idle disconnected degraded",
+    degraded="degraded disconnected retiring",
+    retiring="retiring idle disconnected degraded connecting streaming",
+)
+def _alarm_rang(step: _Step, input: AlarmRang) -> None:
+    alarm = step.conn.alarm
+    if alarm is None or alarm.token != input.token:
+        return
+    paused = step.conn.state in PAUSES
+    step.set(alarm=None)
+    _expire_queue(step)
+    if step.conn.turn is not None:
+        _expire_turn(step)
+    if step.conn.socket is not None:
+        _expire_silence(step)
+    if paused:
+        _expire_pause(step)
+    elif step.conn.state is State.RETIRING and _due(step, step.conn.retiring_since + RETIRE_ANSWER_TIMEOUT):
+        _resume(step)
+
+
+def _due(step: _Step, moment: float | None) -> bool:
+    return moment is not None and moment <= step.now + ALARM_SLACK
+
+
+def _expire_queue(step: _Step) -> None:
+    for request in step.conn.queue:
+        for seconds, code in (
+            (request.limits.timeout, ErrorCode.REQUEST_TIMEOUT),
+            (request.limits.queue_timeout, ErrorCode.QUEUE_TIMEOUT),
+        ):
+            if _due(step, _after(request.received_at, seconds)):
+                step.set(queue=tuple(other for other in step.conn.queue if other is not request))
+                _answer(step, request, Failure.of(code, Delivery.NOT_SENT, limit_s=seconds))
+                break
+
+
+_PHASE_CODES: Final = {
+    Phase.OPENING: ErrorCode.WEBSOCKET_CONNECT_TIMEOUT,
+    Phase.SENDING: ErrorCode.WEBSOCKET_SEND_TIMEOUT,
+    Phase.WAITING: ErrorCode.FIRST_EVENT_TIMEOUT,
+    Phase.FLOWING: ErrorCode.STREAM_IDLE_TIMEOUT,
+}
+
+
+def _expire_turn(step: _Step) -> None:
+    turn = step.turn
+    limits = turn.request.limits
+    if _due(step, _after(turn.request.received_at, limits.timeout)):
+        timed_out = Failure.of(ErrorCode.REQUEST_TIMEOUT, _delivery(turn), limit_s=limits.timeout)
+        _give_up(step, timed_out, ResetReason.CANCELLED)
+    elif _due(step, _phase_deadline(turn)):
+        if turn.phase is Phase.OPENING:
+            step.do(AbandonOpening())
+        waited = step.now - turn.phase_since
+        _degrade(step, Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3)))
+
+
+def _expire_silence(step: _Step) -> None:
+    """Send the ping that is due, or take the socket for dead if the last one went unanswered."""
+    socket = step.conn.socket
+    assert socket is not None
+    if socket.pong_due is not None:
+        if _due(step, socket.pong_due):
+            _silent(step)
+    elif _due(step, _after(socket.last_seen, step.conn.limits.keepalive_interval)):
+        # Without a pong timeout the next ping is due an interval from now, as if something had been heard.
+        due = _after(step.now, step.conn.limits.pong_timeout)
+        step.set_socket(pong_due=due, last_seen=step.now if due is None else socket.last_seen)
+        step.do(Ping())
+
+
+def _silent(step: _Step) -> None:
+    if step.conn.turn is not None:
+        dead = Failure.of(ErrorCode.WEBSOCKET_READ_FAILED, _delivery(step.turn), reason="pong_timeout")
+        _degrade(step, dead, ResetReason.KEEPALIVE_FAILED)
+        return
+    _drop_socket(step, ResetReason.KEEPALIVE_FAILED)
+    if step.conn.state is State.IDLE:
+        step.set(state=State.DISCONNECTED)
+
+
+def _expire_pause(step: _Step) -> None:
+    conn = step.conn
+    if conn.state is State.IDLE and conn.socket is not None and _due(step, conn.socket.retire_at):
+        _drop_socket(step, ResetReason.MAX_AGE, code=1000)
+        step.set(state=State.DISCONNECTED)
+    if conn.state is State.DEGRADED and _due(step, conn.backoff.until):
+        step.set(state=State.DISCONNECTED, backoff=replace(conn.backoff, until=None))
+    if _due(step, _after(conn.idle_since, conn.limits.idle_close_after)):
+        step.set(state=State.RETIRING, retiring_since=step.now)
+        step.do(AskRetire())
+
+
+# Ending
+
+
+@_rule(RetireAnswered, retiring="stopped idle disconnected degraded connecting streaming retiring")
+def _retire_answered(step: _Step, input: RetireAnswered) -> None:
+    if not input.granted:
+        _resume(step)
+        return
+    for request in step.conn.queue:
+        step.do(Redirect(request.request_id))
+    step.set(queue=())
+    _stop(step, linger=True)
+
+
+def _resume(step: _Step) -> None:
+    """Go on after a retirement that was not granted."""
+    _end_turn(step)
+
+
+@_rule(EvictAsked, connecting="connecting", streaming="streaming")
+def _not_now(step: _Step, _: EvictAsked) -> None:
+    step.do(AnswerEvict(False))
+
+
+@_rule(
+    EvictAsked,
+    disconnected="stopped",
+    idle="stopped",
+    degraded="stopped",
+    retiring="stopped retiring",
+    stopped="stopped",
+)
+def _evict_asked(step: _Step, _: EvictAsked) -> None:
+    if step.conn.queue:
+        step.do(AnswerEvict(False))
+        return
+    step.do(AnswerEvict(True))
+    if step.conn.state is not State.STOPPED:
+        _stop(step, linger=True)
+
+
+@_rule(
+    StopAsked,
+    disconnected="stopped",
+    connecting="stopped",
+    idle="stopped",
+    streaming="stopped",
+    degraded="stopped",
+    retiring="stopped",
+)
+def _stop_asked(step: _Step, input: StopAsked) -> None:
+    turn = step.conn.turn
+    if turn is not None:
+        _fail_turn(step, Failure.of(input.code, _delivery(turn)))
+        if turn.phase is Phase.OPENING:
+            step.do(AbandonOpening())
+    for request in step.conn.queue:
+        _answer(step, request, Failure.of(input.code, Delivery.NOT_SENT))
+    step.set(turn=None, queue=())
+    _stop(step, linger=False)
+
+
+def _stop(step: _Step, *, linger: bool) -> None:
+    _drop_socket(step, ResetReason.NO_PREVIOUS_RESPONSE, code=1000)
+    step.set(state=State.STOPPED, alarm=None)
+    step.do(Stop(linger))
+
+
+# --- the table ----------------------------------------------------------------------------------------------------------
+
+
+LETTERS: Final = dict(zip(State, "DCISGRX", strict=True))
+
+
+def print_table() -> str:
+    """Return the table of state and input, as it stands in this file's docstring."""
+    lines = ["INPUT".ljust(16) + "".join(f"{LETTERS[state]} {state.value}".ljust(15) for state in State).rstrip()]
+    for kind in get_args(Input):
+        cells = [RULES.get((state, kind)) for state in State]
+        text = "".join(("." if rule is None else _letters(rule)).ljust(15) for rule in cells)
+        lines.append((kind.__name__.ljust(16) + text).rstrip())
+    return "\n".join(lines)
+
+
+def _letters(rule: Rule) -> str:
+    return " ".join(LETTERS[state] for state in State if state in rule.targets)

@@ -1,0 +1,302 @@
+"""One connection of the server, from TCP to its end. Runs in the server's thread; never raises out of its task."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import ssl
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.frames import Opcode
+from websockets.http11 import Request, Response
+
+from pixir_actors.simulator import operation as op
+from pixir_actors.simulator.faults import Fault, Phase, Upgrade
+from pixir_actors.simulator.operation import Emit, Operation
+from pixir_actors.simulator.record import ClientClose, Handshake, Received
+from pixir_actors.simulator.rejection import Rejection, connection_limit
+from pixir_actors.simulator.turn import Conversation, Plan, Stage
+from pixir_actors.simulator.wire import Gone, Wire
+
+INBOX_LIMIT: Final = 256
+"""Messages that may wait on one connection; a client that sends more is closed with 1013."""
+_HOLD_POLL: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What a connection must bring, and how long it may stay.
+
+    `lifetime` is in seconds; the notice comes when no request is in flight.
+    """
+
+    tls: ssl.SSLContext | None
+    api_key: str | None
+    lifetime: float | None
+    max_message_bytes: int
+
+
+class Peer:
+    """One client. `wire` is its connection; `number` is None until its HTTP request was read."""
+
+    def __init__(self, stage: Stage, door: Door, peers: set[Peer]) -> None:
+        self.wire = Wire(self, door.max_message_bytes)
+        self.number: int | None = None
+        self.upgraded = False
+        self.task: asyncio.Task[None] | None = None
+        self._stage = stage
+        self._ledger = stage.ledger
+        self._door = door
+        self._peers = peers
+        self._inbox: asyncio.Queue[Request | Received | Rejection | None] = asyncio.Queue()
+        self._in_flight = 0
+        self._refused = False
+        self._deaf = False
+        self._pong: tuple[bytes, asyncio.Event] | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the connection remembers; only after the upgrade."""
+        return self._conversation
+
+    # Called by the wire.
+
+    def on_open(self) -> None:
+        self._peers.add(self)
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def on_upgrade(self, request: Request) -> None:
+        self._inbox.put_nowait(request)
+
+    def on_message(self, payload: bytes, *, text: bool) -> None:
+        if self._inbox.qsize() >= INBOX_LIMIT:
+            self.wire.close(1013, "too many messages")
+            return
+        self._inbox.put_nowait(self._received(payload, text))
+
+    def on_ping(self, payload: bytes) -> bool:
+        self._ledger.add(self._ledger.pings, (self._known(), payload))
+        if not self._deaf:
+            self._deaf = self._fault("ping") is not None
+        return not self._deaf
+
+    def on_pong(self, payload: bytes) -> None:
+        self._ledger.add(self._ledger.pongs, (self._known(), payload))
+        if self._pong is not None and self._pong[0] == payload:
+            self._pong[1].set()
+
+    def on_lost(self) -> None:
+        self._inbox.put_nowait(None)
+        if self.number is not None and not self._refused:
+            close, by_server = self.wire.ending()
+            ended = (1006, "", False) if close is None else (int(close.code), close.reason, True)
+            by: Literal["client", "server"] = "server" if by_server else "client"
+            self._ledger.add(self._ledger.closes, ClientClose(self.number, *ended, by=by))
+        if self.upgraded:
+            self.upgraded = False
+            self._ledger.count(opened=-1)
+
+    def _received(self, payload: bytes, text: bool) -> Received | Rejection:
+        """Read a client event at its arrival, and record it if it is a request."""
+        try:
+            event = orjson.loads(payload) if text else None
+        except orjson.JSONDecodeError:
+            event = None
+        if not isinstance(event, dict):
+            return Rejection("invalid_json", "The message is not a JSON object in a text frame.", 400)
+        if event.get("type") != "response.create":
+            return Rejection("unknown_event_type", "Unknown event type.", 400, param="type")
+        received = Received(self._ledger.received, self._known(), event, len(payload))
+        self._ledger.received += 1
+        if self._in_flight:
+            self._ledger.add(self._ledger.overlaps, received)
+        self._in_flight += 1
+        self._ledger.add(self._ledger.requests, received)
+        return received
+
+    # The task.
+
+    async def _run(self) -> None:
+        try:
+            await self._open()
+            while True:
+                await self._serve(await self._next())
+        except Gone:
+            pass
+        except Exception as error:
+            self._ledger.add(self._ledger.errors, error)
+            self.wire.close(1011, "the simulator broke")
+        finally:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """Let a closing handshake end by itself; the wire resets the connection if it does not."""
+        if not self.upgraded:
+            self.wire.abort()
+        await self.wire.gone.wait()
+        self._peers.discard(self)
+
+    async def _next(self) -> Request | Received | Rejection:
+        message = await self._inbox.get()
+        if message is None or self.wire.gone.is_set():
+            raise Gone
+        return message
+
+    async def _open(self) -> None:
+        if self._fault("accept") is not None:
+            await self.wire.freeze()
+        if self._door.tls is None:
+            self.wire.listen()
+        else:
+            await self._secure(self._door.tls)
+        request = await self._next()
+        assert isinstance(request, Request)
+        self.number = self._ledger.connections
+        self._ledger.connections += 1
+        self._conversation = Conversation(self._stage, self.number)
+        await self._upgrade(request)
+        await self._perform_all(Plan(self._after_upgrade(), lambda: True))
+        if self._door.lifetime is not None:
+            notice = connection_limit(max(1, round(self._door.lifetime / 60)))
+            asyncio.get_running_loop().call_later(self._door.lifetime, self._inbox.put_nowait, notice)
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        try:
+            await self.wire.secure(context)
+        except OSError as error:
+            self._ledger.count(tls_failures=1)
+            raise Gone from error
+
+    async def _upgrade(self, request: Request) -> None:
+        fault = self._fault("upgrade")
+        how = Upgrade() if fault is None or fault.upgrade is None else fault.upgrade
+        response = self._response(request, how)
+        accepted = response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS and not how.never
+        self._refused = not accepted and not how.never
+        status = 0 if how.never else response.status_code
+        headers = list(request.headers.raw_items())
+        self._ledger.add(self._ledger.handshakes, Handshake(self._known(), request.path, headers, accepted, status))
+        if how.never:
+            await self.wire.until_gone()
+        if how.seconds:
+            await self.wire.pause(how.seconds)
+        await self._answer(self.wire.answer(response), how, accepted)
+
+    def _response(self, request: Request, how: Upgrade) -> Response:
+        if how.refusal is not None:
+            return _refusal(*how.refusal)
+        if not request.path.partition("?")[0].endswith("/responses"):
+            return _refusal(404, (), b'{"error":{"message":"Not found."}}')
+        wanted = None if self._door.api_key is None else f"Bearer {self._door.api_key}"
+        given = request.headers.get("Authorization", "")
+        if wanted is not None and not hmac.compare_digest(given.encode(), wanted.encode()):
+            return _refusal(401, (), b'{"error":{"code":"invalid_api_key","message":"Incorrect API key provided."}}')
+        response = self.wire.accept(request)
+        if how.wrong_accept:
+            del response.headers["Sec-WebSocket-Accept"]
+            response.headers["Sec-WebSocket-Accept"] = "AAAAAAAAAAAAAAAAAAAAAAAAAAA="
+        return response
+
+    async def _answer(self, data: bytes, how: Upgrade, accepted: bool) -> None:
+        if how.cut_after is not None:
+            await self.wire.write(data[: how.cut_after], partial=True)
+            self.wire.cut()
+            await self.wire.until_gone()
+        if accepted:
+            self.upgraded = True
+            self._ledger.count(opened=1)
+        if how.drip is None:
+            await self.wire.write(data)
+        else:
+            await self.wire.write_bytewise(data, how.drip)
+        if not accepted:
+            await self.wire.half_close()
+
+    async def _serve(self, message: Request | Received | Rejection) -> None:
+        if isinstance(message, Received):
+            await self._perform_all(self._conversation.plan(message))
+        elif isinstance(message, Rejection):
+            close: list[Operation] = [op.SendClose(*message.close)] if message.close else []
+            await self._perform_all(Plan([Emit(message.event()), *close], lambda: True))
+
+    async def _perform_all(self, plan: Plan) -> None:
+        try:
+            for operation in plan.operations:
+                await self._perform(operation, plan)
+        finally:
+            if plan.turn is not None and plan.turn.status == "in_progress" and self.wire.gone.is_set():
+                self._ledger.settle(plan.turn, "disconnected", [])
+
+    async def _perform(self, operation: Operation, plan: Plan) -> None:
+        match operation:
+            case op.Emit():
+                await self.wire.write(operation.frame())
+            case op.Raw(data, _, True):
+                await self.wire.write_bytewise(data)
+            case op.Raw(data, partial):
+                await self.wire.write(data, partial=partial)
+            case op.Settle():
+                self._in_flight -= plan.settle()
+            case op.Sleep(seconds):
+                await self.wire.pause(seconds)
+            case op.Hold(event):
+                while not event.is_set():
+                    await self.wire.pause(_HOLD_POLL)
+            case op.DemandPong(payload, within):
+                await self._demand_pong(payload, within)
+            case _:
+                await self._end(operation)
+
+    async def _end(self, operation: Operation) -> None:
+        match operation:
+            case op.Cut():
+                self.wire.cut()
+            case op.Abort():
+                self.wire.abort()
+            case op.SendClose(code, reason):
+                self.wire.close(code, reason)
+            case op.Freeze():
+                await self.wire.freeze()
+        await self.wire.until_gone()  # Stall, too
+
+    async def _demand_pong(self, payload: bytes, within: float) -> None:
+        came = asyncio.Event()
+        self._pong = (payload, came)
+        await self.wire.write(op.frame(payload, Opcode.PING))
+        try:
+            await asyncio.wait_for(came.wait(), within)
+        except TimeoutError:
+            self.wire.cut()
+            await self.wire.until_gone()
+
+    def _after_upgrade(self) -> list[Operation]:
+        fault = self._fault("upgraded")
+        return [] if fault is None or fault.rewrite is None else fault.rewrite([]) or []
+
+    def _fault(self, phase: Phase) -> Fault | None:
+        used: list[Fault] = []
+
+        def attempt(fault: Fault) -> bool:
+            used.append(fault)
+            return True
+
+        self._stage.faults.use(phase, attempt, connection=self.number)
+        return used[0] if used else None
+
+    def _known(self) -> int:
+        return -1 if self.number is None else self.number
+
+
+def _refusal(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> Response:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Refused"
+    fixed = (("Connection", "close"), ("Content-Length", str(len(body))), ("Content-Type", "application/json"))
+    given = {name.lower() for name, _ in headers}
+    added = [pair for pair in fixed if pair[0].lower() not in given]
+    return Response(status, phrase, Headers([*headers, *added]), body)

@@ -1,0 +1,161 @@
+"""One request's events, as its caller receives them."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_from, status_from
+from pixir_actors.core.continuation import text_message
+from pixir_actors.core.server_event import Tag
+from pixir_actors.errors import Failure, exception_from
+from pixir_actors.events import Data, Event, Metadata, Status
+from pixir_actors.system.dispatcher import Call
+
+
+class Stream:
+    """An iterator over `Metadata`, `Status` and `Data`, in the order in which they happened. Made by `Client.stream`.
+
+    The request is under way from the start. Leaving the `with` block early, or an exception in it, cancels it. Used by one
+    thread at a time; `cancel` may be called from any.
+
+    Attributes:
+        metadata: The evidence so far, later values over earlier ones.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._ended = False
+        self._failure: Failure | None = None
+        self._terminal: bytes | None = None
+        self._items: list[bytes] = []
+        self._deltas: list[bytes] = []
+        self.metadata: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.cancel()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        """Return the next event, waiting for it.
+
+        Raises:
+            StopIteration: After the terminal event; also when that was the provider's error: see `raise_for_failure`.
+            StreamError: The request ended without a terminal event.
+        """
+        if self._ended:
+            raise StopIteration
+        try:
+            frame = self._call.next_frame()
+        except BaseException:
+            self._ended = True
+            raise
+        return self._event(frame)
+
+    def _event(self, frame: Frame) -> Event:
+        match frame.type:
+            case FrameType.DATA:
+                return self._data(frame)
+            case FrameType.METADATA:
+                values = metadata_from(frame.payload)
+                self.metadata.update(values)
+                return Metadata(values)
+            case FrameType.STATUS:
+                return Status(status_from(frame.payload))
+        self._ended = True
+        if frame.type == FrameType.FAILED:
+            raise exception_from(failure_from(frame.payload))
+        if frame.payload:
+            self._failure = failure_from(frame.payload)
+        raise StopIteration
+
+    def _data(self, frame: Frame) -> Data:
+        # The connection has parsed the event and says what it is; here it is parsed only if somebody asks.
+        if frame.kind == Tag.TEXT_DELTA:
+            self._deltas.append(frame.payload)
+        elif frame.kind == Tag.ITEM_DONE:
+            self._items.append(frame.payload)
+        elif frame.kind == Tag.TERMINAL:
+            self._terminal = frame.payload
+        return Data(frame.payload)
+
+    @property
+    def response(self) -> dict[str, Any] | None:
+        """The response object of the terminal event, or None: not ended yet, or ended with an `error` event."""
+        if self._terminal is None:
+            return None
+        response = orjson.loads(self._terminal).get("response")
+        return response if isinstance(response, dict) else None
+
+    @property
+    def text(self) -> str:
+        """The output text received so far."""
+        if self._deltas:
+            deltas = (orjson.loads(raw).get("delta") for raw in self._deltas)
+            return "".join(delta for delta in deltas if isinstance(delta, str))
+        return "".join(_text_of(item) for item in self._listed_items())
+
+    @property
+    def output(self) -> list[dict[str, Any]]:
+        """The output items as received, to be put behind the input of the next request.
+
+        As the terminal event lists them; where it lists none, as they came one by one; where none came, the text as one
+        message.
+        """
+        items = self._listed_items()
+        if items:
+            return items
+        text = self.text
+        return [text_message(text)] if text else []
+
+    def _listed_items(self) -> list[dict[str, Any]]:
+        listed = (self.response or {}).get("output")
+        if isinstance(listed, list) and listed:
+            return listed
+        done = [orjson.loads(raw) for raw in self._items]
+        return [event["item"] for event in sorted(done, key=_output_index) if isinstance(event.get("item"), dict)]
+
+    def raise_for_failure(self) -> None:
+        """Raise if the response failed; an incomplete response is no failure.
+
+        Raises:
+            ProviderError: The stream ended with `response.failed` or an `error` event.
+        """
+        if self._failure is not None:
+            raise exception_from(self._failure)
+
+    def cancel(self, *, callback_failed: bool = False) -> None:
+        """Give the request up if it has not ended. There is no cancel on this wire: the connection's socket is closed.
+
+        Args:
+            callback_failed: The caller's own code raised; the next reset reason is `stream_callback_failed` then.
+
+        Returns within about two seconds, whatever has died. Idempotent.
+        """
+        if not self._ended:
+            self._ended = True
+            self._call.cancel(callback_failed=callback_failed)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True):
+            warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=2)
+
+
+def _output_index(event: dict[str, Any]) -> int:
+    index = event.get("output_index")
+    return index if isinstance(index, int) else 0
+
+
+def _text_of(item: dict[str, Any]) -> str:
+    content = item.get("content")
+    if item.get("type") != "message" or not isinstance(content, list):
+        return ""
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))

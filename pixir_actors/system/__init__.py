@@ -1,0 +1,11 @@
+"""How an actor system is started, joined and protected.
+
+    environment    PURE   which proxy and which CA file an environment names
+    processes             what Linux knows about processes: descendants, names, the death of a parent
+    signed                Thespian's TCP transport, bound to loopback and authenticated, per actor system
+    tether                every process of a system dies with its guardian
+    guardian              the program of the small process that an embedded system lives under
+    embedded              the actor system of one program, gone when the program is
+
+No policy about connections lives here.
+"""

@@ -1,0 +1,267 @@
+"""Brings a request to the connection of its key, and its frames back.
+
+Finding the connection, sending it the request, noticing that either is no more: what goes wrong here becomes a
+`StreamError` with a verdict that holds whatever died, because a connection says `SENDING` on the channel before the first
+byte of a request leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pixir_actors.actors import messages as m
+from pixir_actors.channel.exchange import ListenerClosed
+from pixir_actors.channel.frame import Frame, FrameType, failure_from
+from pixir_actors.channel.inbox import ChannelLost, InboxClosed
+from pixir_actors.errors import (
+    Delivery,
+    ErrorCode,
+    Failure,
+    InvalidRequest,
+    PixirError,
+    StreamError,
+    SystemStartFailed,
+    exception_from,
+)
+from pixir_actors.system.link import Link, Source
+
+ENSURE_TIMEOUT: Final = 12.0
+"""Seconds for the supervisor to answer; starting a connection may take it ten."""
+SUPERVISOR_PATIENCE: Final = 3.0
+"""Seconds without an answer after which the supervisor is looked up anew."""
+SUBMIT_TIMEOUT: Final = 10.0
+CANCEL_TIMEOUT: Final = 2.0
+STATUS_TIMEOUT: Final = 5.0
+PROBE_AFTER: Final = 10.0
+"""Seconds of silence after which a connection is asked whether it is alive."""
+PROBE_TIMEOUT: Final = 5.0
+PLACEMENTS: Final = 4
+"""How often a request that no connection has touched is brought to the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A key's connection, as the supervisor named it."""
+
+    connection_id: str
+    address: Any
+
+
+class Dispatcher:
+    """Connections by key, over one link. Thread-safe if the link is."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.closing = False
+        self._known: dict[str, Connection] = {}
+        self._lock = threading.Lock()
+
+    def connection(self, ask: m.EnsureStarted, *, fresh: bool = False) -> Connection:
+        """Return the key's connection, from memory while its channel is up, else from the supervisor.
+
+        Raises:
+            StreamError: The supervisor refuses, or does not answer.
+        """
+        self.check_open()
+        key = ask.key.reveal()
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and not fresh and self.link.connected(known.connection_id):
+            return known
+        answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT)
+        if isinstance(answer, m.StartRefused):
+            raise exception_from(answer.failure)
+        if not isinstance(answer, m.Started):
+            raise self._unresponsive(Delivery.NOT_SENT)
+        found = Connection(answer.connection_id, answer.address)
+        self.link.met(found.connection_id, found.address)
+        with self._lock:
+            self._forget_ended()
+            self._known[key] = found
+        return found
+
+    def ask_supervisor(self, question: Any) -> Any:
+        """Return the supervisor's answer.
+
+        Raises:
+            StreamError: `connection_unresponsive`.
+        """
+        self.check_open()
+        answer = self._ask_supervisor(question, timeout=STATUS_TIMEOUT)
+        if answer is None:
+            raise self._unresponsive(Delivery.NOT_SENT)
+        return answer
+
+    def check_open(self) -> None:
+        """Raise if the client has been closed."""
+        if self.closing:
+            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+
+    def _ask_supervisor(self, question: Any, *, timeout: float) -> Any | None:
+        try:
+            answer = self.link.ask(self.link.supervisor(), question, timeout=min(timeout, SUPERVISOR_PATIENCE))
+            if answer is not None:
+                return answer
+            # It may have been killed: by its name the system finds it, or starts another. The question can be repeated.
+            return self.link.ask(self.link.supervisor(again=True), question, timeout=timeout)
+        except SystemStartFailed:
+            return None
+
+    def _unresponsive(self, delivery: Delivery) -> StreamError:
+        if self.closing:
+            return StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, delivery))
+        return StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, delivery))
+
+    def _forget_ended(self) -> None:
+        # Called under the lock, when something new is learnt: so the memory stays as small as the set of live channels.
+        if len(self._known) > 256:
+            self._known = {key: c for key, c in self._known.items() if self.link.connected(c.connection_id)}
+
+
+class Call:
+    """One request on its way. Used by one thread at a time, but for `cancel`.
+
+    Raises (from the constructor, which submits):
+        StreamError: No connection took the request.
+        InvalidRequest: The connection does not take such a request.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, ask: m.EnsureStarted, submit: m.Submit) -> None:
+        self._dispatcher, self._ask, self._submit = dispatcher, ask, submit
+        self._link = dispatcher.link
+        self._placements = 0
+        self._sending = False
+        self._event_seen = False
+        self._connection: Connection | None = None
+        self._source: Source | None = None
+        self._ended = False
+        self._place()
+
+    def next_frame(self) -> Frame:
+        """Return the next frame that is not about the request's way; the last one is FINISHED or FAILED.
+
+        Raises:
+            StreamError: The connection, the actor system or this client is no more.
+        """
+        while True:
+            frame = self._take()
+            if frame.type == FrameType.DATA:
+                self._event_seen = True
+            elif frame.type == FrameType.SENDING:
+                self._sending = True
+                continue
+            elif frame.type == FrameType.QUEUED:
+                continue
+            elif frame.type == FrameType.FAILED and self._moved(frame):
+                self._place()
+                continue
+            if frame.type in (FrameType.FINISHED, FrameType.FAILED):
+                self._end()
+            return frame
+
+    def cancel(self, *, callback_failed: bool = False) -> None:
+        """Give the request up, if it has not ended. Returns within two seconds, whatever has died. Idempotent."""
+        if self._ended:
+            return
+        self._end()
+        if self._connection is not None and not self._dispatcher.closing:
+            cancel = m.Cancel(self._submit.request_id, self._submit.channel, callback_failed)
+            self._link.ask(self._connection.address, cancel, timeout=CANCEL_TIMEOUT)
+
+    # Placing
+
+    def _place(self) -> None:
+        """Bring the request to a connection that takes it."""
+        previous: Connection | None = None
+        while self._placements < PLACEMENTS:
+            self._placements += 1
+            connection = self._dispatcher.connection(self._ask, fresh=previous is not None)
+            if previous is not None and connection.connection_id == previous.connection_id:
+                raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
+            if self._try(connection):
+                return
+            previous = connection
+        raise self._failed(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+
+    def _try(self, connection: Connection) -> bool:
+        self._renew_source()
+        assert self._source is not None
+        source = self._source
+        source.bind(connection.connection_id)
+        self._connection = connection
+        answer = self._link.ask(
+            connection.address, self._submit, timeout=SUBMIT_TIMEOUT, give_up=lambda: source.lost is not None
+        )
+        if isinstance(answer, m.Refused):
+            self._end()
+            if answer.failure.code is ErrorCode.INVALID_PROVIDER_REQUEST:
+                details = answer.failure.details
+                raise InvalidRequest(str(details.get("field", "body")), str(details.get("problem", "is not valid")))
+            raise exception_from(answer.failure)
+        # A frame says as much as an answer; its connection may have ended since.
+        return answer is not None or source.started
+
+    def _renew_source(self) -> None:
+        """Have a request id that no connection has seen: what an earlier one may still say must not be taken for ours."""
+        if self._source is not None:
+            self._source.close()
+            self._submit = replace(self._submit, request_id=self._link.number())
+        limit = self._submit.settings.max_buffered_bytes
+        self._source = self._link.open(self._submit.request_id, max_buffered_bytes=limit)
+
+    def _moved(self, frame: Frame) -> bool:
+        return "moved" in failure_from(frame.payload).details and not self._dispatcher.closing
+
+    # Waiting
+
+    def _take(self) -> Frame:
+        assert self._source is not None
+        while True:
+            try:
+                frame = self._source.get(PROBE_AFTER)
+            except ChannelLost as lost:
+                raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict(lost)) from None
+            except InboxClosed:
+                raise self._failed(ErrorCode.CANCELLED, self._verdict(None)) from None
+            except ListenerClosed as closed:
+                if self._dispatcher.closing:
+                    raise self._failed(ErrorCode.SHUTTING_DOWN, self._verdict(None)) from None
+                raise PixirError(str(closed)) from closed
+            if frame is not None:
+                return frame
+            self._probe()
+
+    def _probe(self) -> None:
+        """Nothing has come for a while: find out whether the connection is alive."""
+        assert self._source is not None and self._connection is not None
+        source = self._source
+        probe = m.Probe(self._submit.request_id, self._submit.channel)
+        answer = self._link.ask(
+            self._connection.address,
+            probe,
+            timeout=PROBE_TIMEOUT,
+            give_up=lambda: source.lost is not None,
+        )
+        if source.lost is None and answer is None:
+            raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, self._verdict(None))
+
+    def _verdict(self, lost: ChannelLost | None) -> Delivery:
+        if self._event_seen:
+            return Delivery.ACCEPTED
+        if self._sending or lost is None:
+            return Delivery.AMBIGUOUS
+        # Frames of an earlier request may have been held up in the connection, and with them the word that ours was sent.
+        return Delivery.AMBIGUOUS if lost.loss.earlier_unfinished else Delivery.NOT_SENT
+
+    def _failed(self, code: ErrorCode, delivery: Delivery) -> StreamError:
+        self._end()
+        if self._dispatcher.closing:
+            code = ErrorCode.SHUTTING_DOWN
+        return StreamError(Failure.of(code, delivery))
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._source is not None:
+            self._source.close()

@@ -1,0 +1,217 @@
+"""The program of the small process that an embedded actor system lives under.
+
+It is started by `embedded.py` with two descriptors: standard input is the lifeline, on which one line of
+configuration comes and then nothing, and standard output the report, on which one line goes back. Both lines are
+JSON. It forks the actor system, adopts and collects whatever is orphaned in it, and ends everything and itself as
+soon as the host program ends, the lifeline says so, or the admin has died.
+
+The report's descriptor stays open in every process of the system: its end tells the host that all of them are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import os
+import pkgutil
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from thespian.system.utilis import thesplog_control
+
+from pixir_actors.errors import SystemStartFailed
+from pixir_actors.system.processes import adopt_orphans, descendants, kill, living_children, set_process_name
+from pixir_actors.system.signed import LOOPBACK, start_admin
+from pixir_actors.system.tether import Tether
+
+PROCESS_NAME: Final = "pixir-guardian"
+MAX_CONFIG_BYTES: Final = 4 * 1024 * 1024
+MAX_DESCRIPTORS: Final = 1 << 20
+KILL_PAUSE: Final = 0.002
+"""Seconds between two rounds of killing."""
+KILL_LIMIT: Final = 5.0
+"""Seconds after which the guardian leaves; its tether takes whoever is left."""
+SHARED_PACKAGES: Final = ("pixir_actors.actors", "pixir_actors.transport", "pixir_actors.channel")
+SHARED_MODULES: Final = ("ssl", "orjson", "websocket")
+"""Imported once before the first fork, so that all processes share their memory and start at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the host sends down the lifeline."""
+
+    key: bytes
+    host: int
+    path: tuple[str, ...]
+
+    @classmethod
+    def receive(cls, lifeline: int) -> Config | None:
+        """Wait for the configuration; None if the host ended first."""
+        line = b""
+        while not line.endswith(b"\n"):
+            more = os.read(lifeline, 65536)
+            if not more or len(line) > MAX_CONFIG_BYTES:
+                return None
+            line += more
+        fields = json.loads(line)
+        return cls(key=bytes.fromhex(fields["key"]), host=int(fields["host"]), path=tuple(fields["path"]))
+
+
+def main() -> NoReturn:
+    """Run one embedded actor system; never returns. Its main thread collects dead processes, another watches the
+    host."""
+    lifeline, report = _detach_stdio()
+    config = Config.receive(lifeline)
+    if config is None:
+        os._exit(0)
+    host = _open_host(config.host)
+    threading.Thread(target=_end_with_host, args=(lifeline, host), name="lifeline", daemon=True).start()
+    try:
+        private = [lifeline] if host is None else [lifeline, host]
+        port, admin = _start(config, private)
+    except Exception as error:
+        _tell(report, {"error": f"{type(error).__name__}: {error}"})
+        end_system()
+    _tell(report, {"port": port})
+    _collect_until(admin)
+    end_system()
+
+
+def _detach_stdio() -> tuple[int, int]:
+    """Move lifeline and report off the standard descriptors, which go nowhere from now on."""
+    lifeline, report = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nowhere, fd)
+    os.close(nowhere)
+    return lifeline, report
+
+
+def _open_host(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when the host ends; None where there is no such thing.
+
+    The lifeline alone would do, but for processes that inherited the host's end of it without its leave.
+    """
+    try:
+        host = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    if os.getppid() != pid:  # started through a wrapper, or the number is somebody else's by now
+        os.close(host)
+        return None
+    return host
+
+
+def _tell(report: int, line: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps(line).encode() + b"\n")
+
+
+def _start(config: Config, private: list[int]) -> tuple[int, int]:
+    """Start the actor system; return the admin's port and its pid.
+
+    Args:
+        config: What the host sent.
+        private: Descriptors that no process of the system may keep.
+    """
+    sys.path[:] = config.path
+    _import_shared()
+    os.umask(0o077)
+    _limit_resources()
+    thesplog_control(logging.CRITICAL, False, 0)
+    adopt_orphans()
+    gc.collect()
+    gc.freeze()  # a collection in a fork would otherwise copy the pages of everything imported here
+    with _reserve_port() as reserved:
+        Tether([*private, reserved.fileno()])
+        port = reserved.getsockname()[1]
+        start_admin(config.key, port)
+    set_process_name(PROCESS_NAME)
+    return port, _find_admin()
+
+
+def _import_shared() -> None:
+    """Import what the actors need. What cannot be imported is missed where it is needed, and named there."""
+    for name in (*SHARED_MODULES, *SHARED_PACKAGES):
+        with contextlib.suppress(ImportError):
+            path = getattr(importlib.import_module(name), "__path__", ()) if name in SHARED_PACKAGES else ()
+            for module in pkgutil.iter_modules(path):
+                importlib.import_module(f"{name}.{module.name}")
+
+
+def _limit_resources() -> None:
+    """Allow as many descriptors as the system does (an actor's child costs its parent three), and no core dumps."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _reserve_port() -> socket.socket:
+    """Bind a free port without listening on it: the admin can still take it, nobody else is given it."""
+    reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((LOOPBACK, 0))
+    return reserved
+
+
+def _find_admin() -> int:
+    """Return the admin's pid, once the process between it and the guardian has been collected.
+
+    Raises:
+        SystemStartFailed: The admin has died already.
+    """
+    os.waitpid(-1, 0)
+    children = living_children(os.getpid())
+    if len(children) != 1:
+        raise SystemStartFailed("the admin of the actor system died while it started")
+    return children[0]
+
+
+def _collect_until(admin: int) -> None:
+    """Collect dead processes until the admin is among them: without it the system cannot be used any more."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0)[0] != admin:
+            pass
+
+
+def _end_with_host(lifeline: int, host: int | None) -> None:
+    """Wait for the lifeline or the host to end, then end the system. Runs in a thread of its own."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    if host is not None:
+        poll.register(host, select.POLLIN)
+    poll.poll()
+    end_system()
+
+
+def end_system() -> NoReturn:
+    """Kill every process below this one, collect them all, and exit. Safe to run in two threads at once."""
+    give_up = time.monotonic() + KILL_LIMIT
+    while _collect() and time.monotonic() < give_up:
+        for pid in descendants(os.getpid()):
+            kill(pid)
+        time.sleep(KILL_PAUSE)
+    os._exit(0)
+
+
+def _collect() -> bool:
+    """Collect dead children; False when there are none left, dead or alive. Every orphan below is a child of this
+    process."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""What Linux knows about processes: who descends from whom, under which name, and what happens when a parent dies.
+
+All of it reads `/proc` or calls `prctl`; where the platform has neither, the tree is empty and the calls do nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_NAME: Final = 15
+PR_SET_CHILD_SUBREAPER: Final = 36
+MAX_NAME: Final = 15
+"""Bytes of a process name that the kernel keeps."""
+
+
+def _prctl(option: int, argument: int | bytes) -> bool:
+    """Call prctl(2) on the calling thread; False where it is missing or refuses."""
+    try:
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return False
+    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
+    return bool(prctl(option, value, 0, 0, 0) == 0)
+
+
+def set_process_name(name: str) -> None:
+    """Name the calling process as `ps -o comm` shows it; only the first 15 bytes are kept."""
+    _prctl(PR_SET_NAME, name.encode()[:MAX_NAME])
+
+
+def adopt_orphans() -> bool:
+    """Make the calling process the parent of every orphan below it, in place of init."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill the calling process when the thread that forked it ends.
+
+    Args:
+        parent: The parent's pid, taken before the fork. If that process has ended in the meantime, this one ends now.
+    """
+    _prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _parent_of(pid: int) -> int | None:
+    """Return the parent of a living process, None for one that is gone or waits to be collected."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name, in parentheses, may hold anything; what follows the last one is: state, parent, ...
+    state, parent = stat.rpartition(b")")[2].split()[:2]
+    return None if state in b"ZX" else int(parent)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return the living processes below `ancestor`, nearest first. Processes born meanwhile may be missing."""
+    children: dict[int, list[int]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for pid in (int(name) for name in names if name.isdigit()):
+        parent = _parent_of(pid)
+        if parent is not None:
+            children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    level = children.get(ancestor, [])
+    while level:
+        found += level
+        level = [child for pid in level for child in children.get(pid, [])]
+    return found
+
+
+def living_children(parent: int) -> list[int]:
+    """Return the living direct children of `parent`."""
+    return [pid for pid in descendants(parent) if _parent_of(pid) == parent]
+
+
+def kill(pid: int) -> None:
+    """End one process at once; nothing happens if it is gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

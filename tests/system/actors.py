@@ -1,0 +1,37 @@
+"""Small actors for the tests of the actor system itself. A message is a tuple: a verb and its arguments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from thespian.actors import Actor
+
+from pixir_actors.system.signed import refusals
+
+
+class Helper(Actor):
+    """Answers what it is asked; everything else it echoes."""
+
+    def receiveMessage(self, message, sender) -> None:
+        match message:
+            case ("pid",):
+                self.send(sender, os.getpid())
+            case ("refusals",):
+                self.send(sender, refusals())
+            case ("variable", name):
+                self.send(sender, os.environ.get(name))
+            case ("child",):
+                self.child = self.createActor(Helper)
+                self.send(self.child, ("answer", sender))
+            case ("answer", asker):
+                self.send(asker, os.getpid())
+            case ("die",):
+                os._exit(1)
+            case ("print",):
+                print("printed by an actor", flush=True)
+                self.send(sender, "printed")
+            case ("exists", path):
+                self.send(sender, Path(path).exists())
+            case ("echo", echoed):
+                self.send(sender, echoed)
