@@ -6,6 +6,7 @@ and full replay, and survives what goes wrong in between.
 
     client, stream      what a program uses
     request, settings, events, errors, status    its words: pure values
+    dispatch            from a key to its connection, from a request to its events
     system              how an actor system is started, joined and protected
     actors              supervisor and connection actors, and their messages
     channel             the local socket on which events come back

@@ -13,16 +13,18 @@ from thespian.actors import ActorSystem
 from pixir_actors.actors import messages as m
 from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
+from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
+from pixir_actors.dispatch.dispatcher import Dispatcher
+from pixir_actors.dispatch.link import Link, RemoteLink
+from pixir_actors.dispatch.local import LocalLink
 from pixir_actors.errors import StreamError, SystemStartFailed
 from pixir_actors.events import Event
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
 from pixir_actors.status import ConnectionStatus
 from pixir_actors.stream import Stream
-from pixir_actors.system.dispatcher import CANCEL_TIMEOUT, Call, Dispatcher
 from pixir_actors.system.embedded import EmbeddedSystem
 from pixir_actors.system.environment import connection_environment
-from pixir_actors.system.link import Link, LocalLink, RemoteLink
 
 A = TypeVar("A")
 

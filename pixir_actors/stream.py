@@ -11,9 +11,9 @@ import orjson
 from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_from, status_from
 from pixir_actors.core.continuation import text_message
 from pixir_actors.core.server_event import Tag
+from pixir_actors.dispatch.call import Call
 from pixir_actors.errors import Failure, exception_from
 from pixir_actors.events import Data, Event, Metadata, Status
-from pixir_actors.system.dispatcher import Call
 
 
 class Stream:

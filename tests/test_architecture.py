@@ -31,8 +31,9 @@ LAYERS = {
     "transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.listener channel.local channel.sender",
     # processes
-    "actors": "actors actors.connection actors.messages actors.outbox actors.process actors.shell actors.sink "
-    "actors.supervisor actors.watch",
+    "actors": "actors actors.connection actors.intake actors.messages actors.outbox actors.process actors.registry "
+    "actors.shell actors.sink actors.supervisor actors.watch actors.wire",
+    "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.link dispatch.local",
     "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
     # what a user sees
     "facade": "aio client stream",
@@ -51,14 +52,15 @@ MAY_IMPORT = {
     "settings": "errors",
     "request": "errors core",
     "events": "",
-    "status": "errors core",
-    "core": "core errors",
+    "status": "",
+    "core": "core errors settings status",
     "frame": "errors core",
     "transport": "transport core errors version",
     "channel": "channel frame core errors settings events status",
     "actors": f"actors transport channel frame core version {VALUES}",
     "system": "system channel frame core version errors settings",
-    "facade": f"facade system actors channel frame core version {VALUES}",
+    "dispatch": "dispatch actors channel frame core errors",
+    "facade": f"facade dispatch system actors channel frame core version {VALUES}",
     "kit": "kit errors version",
     "cli": f"cli facade system kit core version {VALUES}",
     "root": f"facade version {VALUES}",
@@ -76,11 +78,11 @@ SOCKETS = "socket ssl websocket select selectors socketserver"
 EXTRAS = "websockets trustme"
 
 ONLY_IN = {
-    "thespian": "actors system facade",
+    "thespian": "actors system dispatch facade",
     **dict.fromkeys(SOCKETS.split(), "transport channel system kit"),
     **dict.fromkeys(EXTRAS.split(), "kit"),
-    **dict.fromkeys((CLOCKS + " " + CHANCE).split(), "transport channel actors system facade kit cli"),
-    **dict.fromkeys(THREADS.split(), "transport channel system facade kit cli"),
+    **dict.fromkeys((CLOCKS + " " + CHANCE).split(), "transport channel actors dispatch system facade kit cli"),
+    **dict.fromkeys(THREADS.split(), "transport channel dispatch system facade kit cli"),
     **dict.fromkeys(["logging", "warnings"], "transport channel actors system facade kit cli"),
     "rich": "cli kit",
 }

@@ -17,24 +17,24 @@ from typing import Any, Final
 
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
+from pixir_actors.actors.intake import Prepared
 from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.shell import ShellActor
 from pixir_actors.actors.sink import Sink
+from pixir_actors.actors.wire import Wire
 from pixir_actors.channel.frame import FrameType, failure_payload, metadata_payload, status_payload
 from pixir_actors.channel.sender import ChannelUnavailable
 from pixir_actors.core import actions as do
-from pixir_actors.core import fingerprint, inputs, payload, server_event
+from pixir_actors.core import fingerprint, inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
 from pixir_actors.core.report import describe
-from pixir_actors.core.state import Connection, State, TurnRequest
+from pixir_actors.core.state import Connection, State
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
-from pixir_actors.transport.base import Connector, Fault, Target, Transport
+from pixir_actors.transport.base import Connector, Target
 from pixir_actors.transport.websocket import open_websocket
 
-SLICE_MESSAGES: Final = 256
-SLICE_BYTES: Final = 1024 * 1024
 LINGER: Final = 1.0
 """Seconds a retired connection stays, to send back those who still have its address."""
 REPORT_INTERVAL: Final = 1.0
@@ -60,10 +60,7 @@ class ConnectionActor(ShellActor):
         self._supervisor: Any = None
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
         self._conn = Connection.new(now=time.monotonic(), limits=Settings())
-        self._connector: Connector | None = None
-        self._opening = 0
-        self._transport: Transport | None = None
-        self._written_before: int | None = None  # bytes written before the request that is being written
+        self._wire = Wire(self.watch, type(self).connect, self._drive)
         self._reported_at = float("-inf")
         self._reporting = self._sweeping = False
         self._outbox = Outbox("", self.watch, send=self.send, on_gone=self._receiver_gone)
@@ -98,14 +95,14 @@ class ConnectionActor(ShellActor):
         self._outbox = Outbox(begin.connection_id, self.watch, send=self.send, on_gone=self._receiver_gone)
         self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
         self.send(supervisor, m.Began(begin.connection_id, os.getpid()))
-        self._drive(inputs.Begun())
+        self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []
         for message, sender in stash:
             self.handle(message, sender)
 
     def _submit(self, submit: m.Submit, sender: Any) -> None:
         try:
-            request = _Prepared(submit)
+            request = Prepared(submit)
             ticket = self._outbox.hold(submit, sender)
         except InvalidRequest as error:
             wrong = Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
@@ -117,8 +114,9 @@ class ConnectionActor(ShellActor):
             return
         # What the server did since the last poll is heard first: a socket that it closed is not written to.
         if self._conn.state is State.IDLE:
-            self._read()
-        self._drive(inputs.Submitted(request.turn_request(ticket.number)))
+            self._wire.read()
+        turn_request = request.turn_request(ticket.number, now=time.monotonic(), jitter=random.random())
+        self._drive([inputs.Submitted(turn_request)])
         self.send(sender, m.Accepted(submit.request_id, self._connection_id))
         self._sweep_later()
 
@@ -126,7 +124,7 @@ class ConnectionActor(ShellActor):
         ticket = self._outbox.find(cancel.request_id, cancel.channel, sender)
         if ticket is not None:
             reason = ResetReason.STREAM_CALLBACK_FAILED if cancel.callback_failed else ResetReason.CANCELLED
-            self._drive(inputs.Cancelled(ticket.number, reason=reason))
+            self._drive([inputs.Cancelled(ticket.number, reason=reason)])
         self.send(sender, m.Probed(cancel.request_id, False))
 
     def _probe(self, probe: m.Probe, sender: Any) -> None:
@@ -140,20 +138,20 @@ class ConnectionActor(ShellActor):
         self._outbox.acknowledged(sender, ack.sequence, time.monotonic())
 
     def _retire_answered(self, answer: m.RetireAnswer, _: Any) -> None:
-        self._drive(inputs.RetireAnswered(answer.granted))
+        self._drive([inputs.RetireAnswered(answer.granted)])
 
     def _evict(self, _: m.Evict, __: Any) -> None:
-        self._drive(inputs.EvictAsked())
+        self._drive([inputs.EvictAsked()])
 
     def _stop_asked(self, stop: m.StopConnection, _: Any) -> None:
-        self._drive(inputs.StopAsked(stop.code))
+        self._drive([inputs.StopAsked(stop.code)])
 
     # Wakeups
 
     def rang(self, name: str, token: int) -> None:
         now = time.monotonic()
         if name == _ALARM:
-            self._drive(inputs.AlarmRang(token))
+            self._drive([inputs.AlarmRang(token)])
         elif name == _REPORT:
             self._reporting = False
             self._report(now)
@@ -171,7 +169,7 @@ class ConnectionActor(ShellActor):
 
     # The machine
 
-    def _drive(self, *first: inputs.Input) -> None:
+    def _drive(self, first: Iterable[inputs.Input]) -> None:
         """Feed inputs to the machine and perform what it answers, until nothing is left to do."""
         pending = deque(first)
         while pending:
@@ -196,96 +194,24 @@ class ConnectionActor(ShellActor):
             step_timeout=submit.settings.connect_timeout,
             max_message_bytes=submit.settings.max_message_bytes,
         )
-        self._opening = action.token
-        self._connector = type(self).connect(target)
-        self.watch.add(self._connector.fileno(), self._opened)
+        self._wire.open(target, action.token)
         return ()
 
-    def _opened(self, _: bool) -> None:
-        connector, self._connector = self._connector, None
-        assert connector is not None
-        self.watch.remove(connector.fileno())
-        outcome = connector.result()
-        if isinstance(outcome, Fault):
-            failed = inputs.ConnectFailed(self._opening, outcome.code, outcome.details, outcome.retry_after)
-            self._drive(failed)
-            return
-        self._transport = outcome
-        self.watch.add(outcome.fileno(), self._socket_ready)
-        self._drive(inputs.Connected(self._opening))
-
     def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:
-        connector, self._connector = self._connector, None
-        if connector is not None:
-            self.watch.remove(connector.fileno())
-            connector.abandon()
+        self._wire.abandon()
         return ()
 
     def _send(self, action: do.Send) -> Iterable[inputs.Input]:
-        assert self._transport is not None
         # `Sending` reaches the caller's process before the first byte leaves: should this process die, its verdict is right.
         self._outbox.flush(time.monotonic())
-        self._written_before = self._transport.written_bytes()
-        return self._written(self._transport.send_text(action.data))
+        return self._wire.send(action.data)
 
     def _ping(self, _: do.Ping) -> Iterable[inputs.Input]:
-        assert self._transport is not None
-        return self._written(self._transport.ping(b"pixir"))
-
-    def _written(self, fault: Fault | None) -> list[inputs.Input]:
-        """Return what follows from a write: it failed, it is complete, or it goes on when the socket takes more."""
-        transport = self._transport
-        if transport is None:
-            return []
-        if fault is not None:
-            return [self._failed(fault)]
-        pending = transport.pending_bytes() > 0
-        self.watch.writing(transport.fileno(), pending)
-        if pending or self._written_before is None:
-            return []
-        self._written_before = None
-        return [inputs.Sent()]
-
-    def _failed(self, fault: Fault) -> inputs.SocketFailed:
-        assert self._transport is not None
-        unsent = self._written_before == self._transport.written_bytes()
-        return inputs.SocketFailed(fault.code, fault.details, unsent)
+        return self._wire.ping()
 
     def _close_socket(self, action: do.CloseSocket) -> Iterable[inputs.Input]:
-        transport, self._transport = self._transport, None
-        self._written_before = None
-        if transport is not None:
-            self.watch.remove(transport.fileno())
-            transport.close(action.code)
+        self._wire.close(action.code)
         return ()
-
-    def _socket_ready(self, readable: bool) -> None:
-        if self._transport is not None and self._transport.pending_bytes():
-            self._drive(*self._written(self._transport.flush()))
-        if readable:
-            self._read()
-
-    def _read(self) -> None:
-        """Read one slice and feed it to the machine. What is left in user space is read in the next round."""
-        transport = self._transport
-        if transport is None:
-            return
-        received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
-        events, malformed = _parse(received.messages)
-        pending: list[inputs.Input] = []
-        if received.frames:
-            pending.append(inputs.Received(tuple(events)))
-        if malformed:
-            pending.append(inputs.SocketFailed(ErrorCode.WEBSOCKET_FAILED, {"reason": "invalid_json"}))
-        elif received.fault is not None:
-            pending.append(self._failed(received.fault))
-        elif received.more:
-            self.watch.again(self._read)
-        if pending:
-            self._drive(*pending)
-        # A pong was put into the buffer while reading, and the socket did not take all of it.
-        if self._transport is transport and transport.pending_bytes():
-            self._drive(*self._written(transport.flush()))
 
     # Frames to the caller
 
@@ -327,7 +253,7 @@ class ConnectionActor(ShellActor):
     def _receiver_gone(self, sink: Sink) -> None:
         tickets = self._outbox.of_sink(sink)
         self._outbox.drop(sink)
-        self._drive(*(inputs.Cancelled(ticket.number, reason=ResetReason.CALLER_GONE) for ticket in tickets))
+        self._drive(inputs.Cancelled(ticket.number, reason=ResetReason.CALLER_GONE) for ticket in tickets)
 
     # The supervisor
 
@@ -386,8 +312,8 @@ class ConnectionActor(ShellActor):
 
     def defect(self) -> None:
         """A handler raised: answer everybody, close the socket, start over cold."""
-        self._close_socket(do.CloseSocket())
-        self._abandon_opening(do.AbandonOpening())
+        self._wire.close()
+        self._wire.abandon()
         broken = failure_payload(Failure.of(ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS))
         for ticket in self._outbox:
             self._outbox.put(ticket.number, FrameType.FAILED, broken)
@@ -396,54 +322,13 @@ class ConnectionActor(ShellActor):
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
         # The token goes on, so that alarms and attempts of the connection that was are stale.
         self._conn = replace(fresh, token=self._conn.token)
-        self._drive(inputs.Begun())
+        self._drive([inputs.Begun()])
 
     def exiting(self) -> None:
         """End at once: nothing is waited for. Callers hear it from the end of their channel."""
         if self._conn.state is not State.STOPPED:
-            self._drive(inputs.StopAsked(ErrorCode.SHUTTING_DOWN))
+            self._drive([inputs.StopAsked(ErrorCode.SHUTTING_DOWN)])
         self._outbox.close()
-
-
-class _Prepared:
-    """A `Submit` taken apart.
-
-    Raises:
-        InvalidRequest: An actor sent what `Submit.of` would not have built.
-    """
-
-    def __init__(self, submit: m.Submit) -> None:
-        self._submit = submit
-        self._payload, self._body = payload.full_payload(submit.body.reveal())
-        settings = submit.settings
-        self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=settings.allow_plaintext)
-        self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), settings.identity)
-
-    def turn_request(self, number: int) -> TurnRequest:
-        return TurnRequest(
-            request_id=number,
-            payload=self._payload,
-            body=self._body,
-            endpoint=self._endpoint,
-            fingerprint=self._fingerprint,
-            key=self._submit.key.reveal(),
-            limits=self._submit.settings,
-            received_at=time.monotonic(),
-            jitter=random.random(),
-        )
-
-
-def _parse(raw: list[bytes]) -> tuple[list[server_event.ServerEvent], bool]:
-    """Return the events before the first message that is not JSON, and whether there was one."""
-    events: list[server_event.ServerEvent] = []
-    for message in raw:
-        try:
-            event = server_event.parse(message)
-        except server_event.MalformedEvent:
-            return events, True
-        if event is not None:
-            events.append(event)
-    return events, False
 
 
 _HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {

@@ -160,7 +160,7 @@ class Listener:
         os.eventfd_read(self._wake)
         while self._resumed:
             line = self._by_channel.get(self._resumed.popleft())
-            if line is not None and line.sock not in self._selector.get_map():
+            if line is not None:
                 self._watch(line)
 
     def _watch(self, line: _Line) -> None:
@@ -237,13 +237,13 @@ class Listener:
 
     def _close_line(self, line: _Line, *, goodbye: bool = False) -> None:
         """Close a socket and report the end of its channel, if it had become one."""
+        self.refused += line.channel is None
         with self._exchange.lock:
             del self._lines[line]
             if line.sock in self._selector.get_map():
                 self._selector.unregister(line.sock)
             line.sock.close()
         if line.channel is None:
-            self.refused += 1
             return
         del self._by_channel[line.channel]
         if self._exchange.leave(line.channel, goodbye=goodbye) and self.on_lost is not None:
@@ -280,20 +280,18 @@ class Listener:
             self._closing = True
             self._close_descriptors()
             local.remove(self.path)
-        _LISTENERS.discard(self)
         self._exchange.shut()
 
     def _close_descriptors(self) -> None:
-        """Close everything, once: the numbers may be others' afterwards."""
+        """Close everything, once: afterwards the numbers are others', in a fork of this process too."""
+        _LISTENERS.discard(self)
         for line in self._lines:
             line.sock.close()
         self._lines.clear()
         self._by_channel.clear()
         self._selector.close()
         self._socket.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
+        os.close(self._wake)
 
     # After a fork.
 

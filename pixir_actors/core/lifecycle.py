@@ -206,12 +206,13 @@ def _submitted(step: _Step, input: Submitted) -> None:
 def _enqueued(step: _Step, input: Submitted) -> None:
     request = input.request
     waiting = len(step.conn.queue)
-    if waiting >= request.limits.queue_limit:
+    running = step.conn.turn is not None  # while retiring, the first to come waits behind nobody
+    if waiting >= request.limits.queue_limit + (not running):
         full = Failure.of(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT, waiting=waiting, limit=request.limits.queue_limit)
         _answer(step, request, full)
         return
     step.set(queue=(*step.conn.queue, request))
-    step.do(Queued(request.request_id, waiting + 1))
+    step.do(Queued(request.request_id, waiting + running))
 
 
 @_rule(Submitted, stopped="stopped")

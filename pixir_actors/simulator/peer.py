@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 from pixir_actors.simulator import operation as op
 from pixir_actors.simulator.faults import Fault, Phase, Upgrade
 from pixir_actors.simulator.operation import Emit, Operation
-from pixir_actors.simulator.record import ClientClose, Handshake, Received
+from pixir_actors.simulator.record import ClientClose, Handshake, Received, Turn
 from pixir_actors.simulator.rejection import Rejection, connection_limit
 from pixir_actors.simulator.turn import Conversation, Plan, Stage
 from pixir_actors.simulator.wire import Gone, Wire
@@ -54,6 +54,7 @@ class Peer:
         self._peers = peers
         self._inbox: asyncio.Queue[Request | Received | Rejection | None] = asyncio.Queue()
         self._in_flight = 0
+        self._turn: Turn | None = None
         self._refused = False
         self._deaf = False
         self._pong: tuple[bytes, asyncio.Event] | None = None
@@ -91,6 +92,8 @@ class Peer:
 
     def on_lost(self) -> None:
         self._inbox.put_nowait(None)
+        if self._turn is not None and self._turn.status == "in_progress":
+            self._ledger.settle(self._turn, "disconnected", [])
         if self.number is not None and not self._refused:
             close, by_server = self.wire.ending()
             ended = (1006, "", False) if close is None else (int(close.code), close.reason, True)
@@ -224,12 +227,9 @@ class Peer:
             await self._perform_all(Plan([Emit(message.event()), *close], lambda: True))
 
     async def _perform_all(self, plan: Plan) -> None:
-        try:
-            for operation in plan.operations:
-                await self._perform(operation, plan)
-        finally:
-            if plan.turn is not None and plan.turn.status == "in_progress" and self.wire.gone.is_set():
-                self._ledger.settle(plan.turn, "disconnected", [])
+        self._turn = plan.turn
+        for operation in plan.operations:
+            await self._perform(operation, plan)
 
     async def _perform(self, operation: Operation, plan: Plan) -> None:
         match operation:

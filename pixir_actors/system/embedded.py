@@ -41,7 +41,11 @@ secrets."""
 ADDED: Final = {"THESPIAN_MAX_PENDING_TRANSMITS": "1000"}
 """Messages that a process may have on the way, to all others together: with Thespian's own 20, as many stuck peers
 freeze it."""
-BOOTSTRAP: Final = "import sys; sys.path.insert(0, sys.argv[2]); from pixir_actors.system.guardian import main; main()"
+BOOTSTRAP: Final = (
+    "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config['path'];"
+    " from pixir_actors.system.guardian import main; main(config)"
+)
+PACKAGE_ROOT: Final = Path(__file__).parents[2]
 
 
 class EmbeddedSystem:
@@ -77,7 +81,7 @@ class EmbeddedSystem:
         key = secrets.token_bytes(KEY_BYTES)
         guardian = GuardianProcess(time.monotonic() + start_timeout)
         try:
-            port = guardian.configure(key, _absolute([*(import_paths or ()), *sys.path]))
+            port = guardian.configure(key, _absolute([*(import_paths or ()), *sys.path, PACKAGE_ROOT]))
             return cls(guardian, port, join_system(key, port))
         except ActorSystemException as error:
             guardian.stop(KILLED_WITHIN)
@@ -154,7 +158,7 @@ class GuardianProcess:
         try:
             # What it prints on stderr, before it has got as far as reporting, is the reason why it has not.
             self._process = subprocess.Popen(
-                [_interpreter(), "-c", BOOTSTRAP, "pixir-actors-guardian", str(Path(__file__).parents[2])],
+                [_interpreter(), "-P", "-c", BOOTSTRAP, "pixir-actors-guardian"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -216,7 +220,7 @@ class GuardianProcess:
             timeout: Seconds before they are killed.
         """
         with contextlib.suppress(OSError):
-            # A closed lifeline would do, but for a fork that may hold it, too. No SIGPIPE: a host may have made it deadly.
+            # A closed lifeline would do, but for a fork that may hold it, too. No SIGPIPE: it may be deadly to the host.
             self._lifeline.send(b"\n", socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         self._lifeline.close()
         if not self._gone(timeout):

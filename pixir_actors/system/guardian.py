@@ -21,10 +21,10 @@ import resource
 import select
 import signal
 import socket
-import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from thespian.system.utilis import thesplog_control
@@ -35,7 +35,6 @@ from pixir_actors.system.signed import LOOPBACK, start_admin
 from pixir_actors.system.tether import Tether
 
 PROCESS_NAME: Final = "pixir-guardian"
-MAX_CONFIG_BYTES: Final = 4 * 1024 * 1024
 MAX_DESCRIPTORS: Final = 1 << 20
 KILL_PAUSE: Final = 0.002
 """Seconds between two rounds of killing."""
@@ -50,35 +49,26 @@ SHARED_MODULES: Final = ("ssl", "orjson", "websocket")
 class Config:
     """What the host sends down the lifeline."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     host: int
-    path: tuple[str, ...]
 
     @classmethod
-    def receive(cls, lifeline: int) -> Config | None:
-        """Wait for the configuration; None if the host ended first."""
-        line = b""
-        while not line.endswith(b"\n"):
-            more = os.read(lifeline, 65536)
-            if not more or len(line) > MAX_CONFIG_BYTES:
-                return None
-            line += more
-        fields = json.loads(line)
-        return cls(key=bytes.fromhex(fields["key"]), host=int(fields["host"]), path=tuple(fields["path"]))
+    def of(cls, fields: Mapping[str, Any]) -> Config:
+        return cls(key=bytes.fromhex(fields["key"]), host=int(fields["host"]))
 
 
-def main() -> NoReturn:
-    """Run one embedded actor system; never returns. Its main thread collects dead processes, another watches the
-    host."""
+def main(fields: Mapping[str, Any]) -> NoReturn:
+    """Run one embedded actor system; never returns. Its main thread collects dead processes, another watches the host.
+
+    Args:
+        fields: The configuration as it came down the lifeline; its import path is in use already.
+    """
+    config = Config.of(fields)
     lifeline, report = _detach_stdio()
-    config = Config.receive(lifeline)
-    if config is None:
-        os._exit(0)
     host = _open_host(config.host)
     threading.Thread(target=_end_with_host, args=(lifeline, host), name="lifeline", daemon=True).start()
     try:
-        private = [lifeline] if host is None else [lifeline, host]
-        port, admin = _start(config, private)
+        port, admin = _start(config.key, [lifeline] if host is None else [lifeline, host])
     except Exception as error:
         _tell(report, {"error": f"{type(error).__name__}: {error}"})
         end_system()
@@ -117,14 +107,13 @@ def _tell(report: int, line: dict[str, Any]) -> None:
         os.write(report, json.dumps(line).encode() + b"\n")
 
 
-def _start(config: Config, private: list[int]) -> tuple[int, int]:
+def _start(key: bytes, private: list[int]) -> tuple[int, int]:
     """Start the actor system; return the admin's port and its pid.
 
     Args:
-        config: What the host sent.
+        key: The system's key.
         private: Descriptors that no process of the system may keep.
     """
-    sys.path[:] = config.path
     _import_shared()
     os.umask(0o077)
     _limit_resources()
@@ -135,7 +124,7 @@ def _start(config: Config, private: list[int]) -> tuple[int, int]:
     with _reserve_port() as reserved:
         Tether([*private, reserved.fileno()])
         port = reserved.getsockname()[1]
-        start_admin(config.key, port)
+        start_admin(key, port)
     set_process_name(PROCESS_NAME)
     return port, _find_admin()
 

@@ -156,10 +156,12 @@ class HelperThread:
         raise last
 
     def _secure(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> socket.socket:
-        with self._lock:  # wrapping moves the descriptor to another object: `abandon` must find the right one
-            secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-            self._sock = secured
-        self._hold(secured)
+        # Wrapping moves the descriptor to another object, and `abandon` must find the right one. A socket that is shut
+        # down already is not wrapped: `ssl` would leave the new object unclosed behind its exception.
+        with self._lock:
+            if self._abandoned:
+                raise _Abandoned
+            self._sock = secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         secured.settimeout(self._target.step_timeout)
         secured.do_handshake()
         return secured

@@ -271,7 +271,7 @@ def test_binding_to_a_connection_that_said_goodbye_or_is_yet_to_come_waits(desk:
 def test_a_connection_that_connects_again_is_no_longer_broken(desk: Desk) -> None:
     inbox = desk.open(1)
     desk.exchange.leave(desk.join(), goodbye=False)
-    desk.join()
+    desk.exchange.leave(desk.join(), goodbye=True)
     inbox.bind("c")
 
     assert inbox.lost is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,15 +56,20 @@ stranger = os.eventfd(0)  # takes a number that the closed listener had
 pid = os.fork()
 if not pid:
     sender.close()
-    os.close(stranger) if os.path.exists(f"/proc/self/fd/{stranger}") else print("STOLEN", flush=True)
+    os.close(stranger)  # it is there still
     print("left open:", [link for link in sockets() if link not in before], flush=True)
     for action in (lambda: listener.open(3, max_buffered_bytes=1), lambda: inbox.get(1), lambda: unread.get(1),
                    lambda: inbox.bind("c-1"), lambda: listener.connected("c-1")):
         print(attempt(action), flush=True)
     inbox.close()
     listener.close()
-    with_new = Listener()
-    with_new.close()
+    stranger = os.eventfd(0)
+    if not os.fork():
+        os.close(stranger)
+        print("grandchild", flush=True)
+        os._exit(0)
+    os.wait()
+    Listener().close()
     sys.exit()  # runs atexit handlers
 os.waitpid(pid, 0)
 print("directory:", os.path.exists(listener.path))
@@ -75,9 +81,10 @@ HOST = """
 import os, sys, time
 from pixir_actors.channel import Listener
 listener = Listener()
-if not os.fork():
-    time.sleep(600)
 print(listener.path, flush=True)
+pid = os.fork()
+if not pid:
+    print(os.getpid(), flush=True)
 time.sleep(600)
 """
 
@@ -140,20 +147,19 @@ def test_a_killed_sender_loses_nothing_that_it_had_written(listener: Listener, s
 
 
 def test_a_killed_sender_that_is_not_read_yet_loses_nothing_either(start: Start) -> None:
-    listener = Listener(slice_bytes=100)
-    inbox = listener.open(1, max_buffered_bytes=1 << 20)
-    writer = start(WRITER, listener.path)
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "0\n"
-    writer.kill()
-    writer.wait()
-
     received = 0
-    with pytest.raises(ChannelLost):
-        while inbox.get(deadline()):
-            received += 1
+    with closing(Listener(slice_bytes=100)) as listener:
+        inbox = listener.open(1, max_buffered_bytes=1 << 20)
+        writer = start(WRITER, listener.path)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "0\n"
+        writer.kill()
+        writer.wait()
+        with pytest.raises(ChannelLost):
+            while inbox.get(deadline()):
+                received += 1
+
     assert received == 500
-    listener.close()
 
 
 def test_a_forked_child_lets_go_of_the_listener_and_cannot_use_it(start: Start) -> None:
@@ -163,22 +169,20 @@ def test_a_forked_child_lets_go_of_the_listener_and_cannot_use_it(start: Start) 
     for line in output[1:6]:
         assert line.startswith("ListenerClosed: this client belongs to process ")
         assert line.endswith("make a new client after the fork")
-    assert output[6:] == ["directory: True", "b'still alive' b\"the parent's\""]
+    assert output[6:] == ["grandchild", "directory: True", "b'still alive' b\"the parent's\""]
 
 
 def test_a_forked_child_that_outlives_its_parent_keeps_no_channel(start: Start) -> None:
     host = start(HOST)
     assert host.stdout is not None
-    path = Path(host.stdout.readline().strip())
-    child = int(Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text())
+    path, child = Path(host.stdout.readline().strip()), int(host.stdout.readline())
     try:
         host.kill()
         host.wait()
         assert is_running(child)
-        listener = Listener()  # sweeps what nobody listens on
+        Listener().close()  # sweeps what nobody listens on
 
         assert not path.parent.exists()
-        listener.close()
     finally:
         os.kill(child, signal.SIGKILL)
     assert until(lambda: not is_running(child))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from thespian.actors import Actor
@@ -26,6 +27,17 @@ class Helper(Actor):
                 self.send(self.child, ("answer", sender))
             case ("answer", asker):
                 self.send(asker, os.getpid())
+            case ("freeze children", count):
+                self.frozen = [self.createActor(Helper) for _ in range(count)]
+                for child in self.frozen:
+                    self.send(child, ("freeze",))
+                self.send(sender, "frozen")
+            case ("freeze",):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case ("tell frozen children",):
+                for child in self.frozen:
+                    self.send(child, ("echo", "unread"))
+                self.send(sender, "told")
             case ("die",):
                 os._exit(1)
             case ("print",):

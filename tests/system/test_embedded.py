@@ -151,8 +151,7 @@ sys.stdin.readline()
 ready(*[system.actor_system.ask(helper_of(system)[0], ("echo", 5), 20)])
 time.sleep(1000)
 """)
-    lines = sorted((numbers(host), numbers(host)), key=len)
-    pids, (fork, *descriptors) = lines
+    pids, (fork, *descriptors) = sorted((numbers(host), numbers(host)), key=len)
     try:
         # standard input, output, error, the pipe of the script, and the directory it listed
         assert len(descriptors) == 5
@@ -288,6 +287,21 @@ def test_no_descriptor_of_the_host_is_inherited() -> None:
             assert os.getsid(pid) != os.getsid(0)
 
 
+def test_frozen_actors_do_not_freeze_who_tells_them_something() -> None:
+    """Thespian's own limit is 20 messages on the way, to all others together."""
+    with start() as system, system.actor_system.private() as endpoint:
+        parent = system.actor_system.createActor(Helper)
+        assert endpoint.ask(parent, ("freeze children", 25), within(10)) == "frozen"
+        assert until(lambda: len(stopped(system.pids())) == 25)
+
+        assert endpoint.ask(parent, ("tell frozen children",), within(5)) == "told"
+        assert endpoint.ask(parent, ("echo", "free"), within(5)) == "free"
+
+
+def stopped(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if "State:\tT" in Path(f"/proc/{pid}/status").read_text()]
+
+
 def test_starting_fails_with_the_guardians_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "BOOTSTRAP", "raise LookupError('no such thing')")
 
@@ -296,11 +310,8 @@ def test_starting_fails_with_the_guardians_own_words(monkeypatch: pytest.MonkeyP
 
 
 def test_starting_fails_with_the_systems_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from pixir_actors.system import guardian, signed;"
-        "signed.SEAM += ('renamed',); guardian.main()"
-    )
-    monkeypatch.setattr(embedded, "BOOTSTRAP", broken)
+    renamed = "from pixir_actors.system import signed; signed.SEAM += ('renamed',); main(config)"
+    monkeypatch.setattr(embedded, "BOOTSTRAP", embedded.BOOTSTRAP.replace("main(config)", renamed))
 
     with pytest.raises(SystemStartFailed, match=r"could not be started: SystemStartFailed: .*renamed"):
         start()
@@ -335,7 +346,7 @@ def command(pid: str) -> str:
         ("frozen", True, "needs a Python interpreter"),
     ],
 )
-def test_starting_fails_where_no_interpreter_can_be_started(name, value, words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_fails_where_there_is_no_interpreter(name, value, words, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, name, value, raising=False)
 
     with pytest.raises(SystemStartFailed, match=words):

@@ -24,7 +24,7 @@ PROXIES = [
     ("ALL_PROXY stands in", URL, {"ALL_PROXY": PROXY}, PROXY),
     ("its own variable wins over all_proxy", URL, {"all_proxy": "http://other", "HTTPS_PROXY": PROXY}, PROXY),
     ("a proxy without a scheme is an HTTP proxy", URL, {"https_proxy": "proxy:3128"}, PROXY),
-    ("under CGI a header may have set it", "ws://api.example.com", {"HTTP_PROXY": PROXY, "REQUEST_METHOD": "GET"}, None),
+    ("under CGI a header may set it", "ws://api.example.com", {"HTTP_PROXY": PROXY, "REQUEST_METHOD": "GET"}, None),
     ("lower case is safe under CGI", "ws://api.example.com", {"http_proxy": PROXY, "REQUEST_METHOD": "GET"}, PROXY),
     ("another scheme", "ftp://api.example.com", {"https_proxy": PROXY, "all_proxy": PROXY}, None),
     ("localhost", "wss://localhost:8443/", {"https_proxy": PROXY}, None),

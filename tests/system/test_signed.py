@@ -8,10 +8,10 @@ import pickle
 import signal
 import socket
 import struct
+import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FunctionType
 
@@ -133,7 +133,7 @@ BAD_FRAMES = [
     b"+50>" + b"x" * 100,
     b" 50>" + b"x" * 100,
     b"5_0>" + b"x" * 100,
-    "٥٠>".encode() + b"x" * 100,
+    "\N{ARABIC-INDIC DIGIT FIVE}0>".encode() + b"x" * 100,
     b">" + b"x" * 100,
     b"0>",
     b"32>" + b"x" * 100,
@@ -219,7 +219,7 @@ def test_each_replaced_name_is_used_by_thespian() -> None:
 def test_a_thespian_without_the_seam_is_refused(seam: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signed, seam, ("renamed", *getattr(signed, seam)))
 
-    with pytest.raises(SystemStartFailed, match="cannot be signed.*renamed"):
+    with pytest.raises(SystemStartFailed, match=r"cannot be signed.*renamed"):
         signed.load_transport(KEY)
 
 
@@ -288,7 +288,7 @@ def attacks(marker: Path, good: bytes) -> list[bytes]:
     ]
 
 
-def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask: Callable[..., object], tmp_path: Path) -> None:
+def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     pids, before = system.pids(), ask("refusals")
     wires = attacks(marker, Signer(OTHER_KEY).dumps("seen on another system"))
@@ -298,13 +298,14 @@ def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask: Calla
             send(port, wire)
 
     assert not marker.exists()
+    assert not (Path(tempfile.gettempdir()) / "thespian.log").exists()
     assert ask("refusals") == before + len(wires)
     assert ask("echo", "alive") == "alive"
     assert system.pids() == pids
 
 
 def test_the_attack_works_where_nothing_is_signed(run_host, tmp_path: Path) -> None:
-    """The control: without it, the tests above could pass because the attack is none. Also shows plain beside signed."""
+    """The control: without it, the tests above could pass because the attack is none. Shows plain beside signed, too."""
     host = run_host("""
 from thespian.actors import ActorSystem
 from tests.system.test_signed import framed, Bomb, pickle, send, ActorAddress, TCPv4ActorAddress
@@ -391,6 +392,20 @@ def test_a_peer_that_has_died_does_not_hold_up_its_sender(system: EmbeddedSystem
         endpoint.tell(mortal, ("pid",))
 
         assert time.monotonic() - started < within(1)
+
+
+def test_many_connections_may_wait_to_be_accepted(system: EmbeddedSystem) -> None:
+    """Beyond Thespian's 100 each would wait for a second, and longer each time."""
+    with system.actor_system.private() as endpoint, ExitStack() as waiting:
+        busy = system.actor_system.createActor(Helper)
+        pid = endpoint.ask(busy, ("pid",), within(10))
+        port = next(port for (_, port), pids in listeners(system.pids()).items() if pids == {pid})
+        os.kill(pid, signal.SIGSTOP)
+
+        for _ in range(300):
+            waiting.enter_context(socket.create_connection(("127.0.0.1", port), 0.9))
+
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_an_endpoint_that_is_left_is_closed(system: EmbeddedSystem) -> None:

@@ -101,6 +101,28 @@ def test_the_helper_thread_cannot_keep_the_process_alive() -> None:
         connector.abandon()
 
 
+def test_the_end_is_announced_even_while_a_forked_process_has_the_descriptors() -> None:
+    go = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        assert go.wait(within(5))
+        sending(b"")(sock)
+
+    with Peer(script) as peer:
+        connector = HelperThread(target(peer.url()), lambda sock, at: WebSocketTransport(sock, at.max_message_bytes))
+        with connector._wake.dup():
+            go.set()
+            assert readable(connector.fileno(), 5)
+        connector.abandon()
+
+
+def test_small_frames_are_not_held_back_by_the_kernel() -> None:
+    with Peer(sending(b"")) as peer:
+        transport = opened(target(peer.url()))
+        assert transport._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.close()
+
+
 def test_a_connector_without_step_timeout_opens_too() -> None:
     with Peer(sending(b"")) as peer:
         opened(target(peer.url(), step_timeout=None)).close()
@@ -149,7 +171,9 @@ def test_the_next_address_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPa
 def test_a_black_hole_leaves_time_for_the_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with Peer(sending(b"")) as peer, full_backlog() as port:
         resolving_to(monkeypatch, port, peer.port)
+        before = time.monotonic()
         opened(target("ws://two.example/", step_timeout=0.6)).close()
+        assert time.monotonic() - before < within(0.5), "the first address had all the time"
 
 
 def test_the_last_addresss_failure_is_told_when_all_fail(monkeypatch: pytest.MonkeyPatch) -> None:

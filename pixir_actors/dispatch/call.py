@@ -1,123 +1,29 @@
-"""Brings a request to the connection of its key, and its frames back.
+"""One request on its way: brought to the connection of its key, its frames brought back.
 
-Finding the connection, sending it the request, noticing that either is no more: what goes wrong here becomes a
-`StreamError` with a verdict that holds whatever died, because a connection says `SENDING` on the channel before the first
-byte of a request leaves.
+What dies on the way becomes a `StreamError` with a verdict that holds whatever it was, because a connection says `SENDING`
+on the channel before the first byte of a request leaves.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel.exchange import ListenerClosed
 from pixir_actors.channel.frame import Frame, FrameType, failure_from
 from pixir_actors.channel.inbox import ChannelLost, InboxClosed
-from pixir_actors.errors import (
-    Delivery,
-    ErrorCode,
-    Failure,
-    InvalidRequest,
-    PixirError,
-    StreamError,
-    SystemStartFailed,
-    exception_from,
-)
-from pixir_actors.system.link import Link, Source
+from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
+from pixir_actors.dispatch.link import Source
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError, exception_from
 
-ENSURE_TIMEOUT: Final = 12.0
-"""Seconds for the supervisor to answer; starting a connection may take it ten."""
-SUPERVISOR_PATIENCE: Final = 3.0
-"""Seconds without an answer after which the supervisor is looked up anew."""
 SUBMIT_TIMEOUT: Final = 10.0
 CANCEL_TIMEOUT: Final = 2.0
-STATUS_TIMEOUT: Final = 5.0
 PROBE_AFTER: Final = 10.0
 """Seconds of silence after which a connection is asked whether it is alive."""
 PROBE_TIMEOUT: Final = 5.0
 PLACEMENTS: Final = 4
 """How often a request that no connection has touched is brought to the next one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A key's connection, as the supervisor named it."""
-
-    connection_id: str
-    address: Any
-
-
-class Dispatcher:
-    """Connections by key, over one link. Thread-safe if the link is."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.closing = False
-        self._known: dict[str, Connection] = {}
-        self._lock = threading.Lock()
-
-    def connection(self, ask: m.EnsureStarted, *, fresh: bool = False) -> Connection:
-        """Return the key's connection, from memory while its channel is up, else from the supervisor.
-
-        Raises:
-            StreamError: The supervisor refuses, or does not answer.
-        """
-        self.check_open()
-        key = ask.key.reveal()
-        with self._lock:
-            known = self._known.get(key)
-        if known is not None and not fresh and self.link.connected(known.connection_id):
-            return known
-        answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT)
-        if isinstance(answer, m.StartRefused):
-            raise exception_from(answer.failure)
-        if not isinstance(answer, m.Started):
-            raise self._unresponsive(Delivery.NOT_SENT)
-        found = Connection(answer.connection_id, answer.address)
-        self.link.met(found.connection_id, found.address)
-        with self._lock:
-            self._forget_ended()
-            self._known[key] = found
-        return found
-
-    def ask_supervisor(self, question: Any) -> Any:
-        """Return the supervisor's answer.
-
-        Raises:
-            StreamError: `connection_unresponsive`.
-        """
-        self.check_open()
-        answer = self._ask_supervisor(question, timeout=STATUS_TIMEOUT)
-        if answer is None:
-            raise self._unresponsive(Delivery.NOT_SENT)
-        return answer
-
-    def check_open(self) -> None:
-        """Raise if the client has been closed."""
-        if self.closing:
-            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
-
-    def _ask_supervisor(self, question: Any, *, timeout: float) -> Any | None:
-        try:
-            answer = self.link.ask(self.link.supervisor(), question, timeout=min(timeout, SUPERVISOR_PATIENCE))
-            if answer is not None:
-                return answer
-            # It may have been killed: by its name the system finds it, or starts another. The question can be repeated.
-            return self.link.ask(self.link.supervisor(again=True), question, timeout=timeout)
-        except SystemStartFailed:
-            return None
-
-    def _unresponsive(self, delivery: Delivery) -> StreamError:
-        if self.closing:
-            return StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, delivery))
-        return StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, delivery))
-
-    def _forget_ended(self) -> None:
-        # Called under the lock, when something new is learnt: so the memory stays as small as the set of live channels.
-        if len(self._known) > 256:
-            self._known = {key: c for key, c in self._known.items() if self.link.connected(c.connection_id)}
 
 
 class Call:

@@ -2,7 +2,7 @@
 
 `RemoteLink` talks to a multi-process system from many threads. Thespian's own `ask` returns any message that comes to its
 endpoint and its `tell` may wait for a minute; here every question has a context of its own while it lasts, only its answer
-counts, and a context that did not get one in time is thrown away. `LocalLink` runs everything in the caller's thread.
+counts, and a context that did not get one in time is thrown away. `local.LocalLink` runs everything in the caller's thread.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import contextlib
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from thespian.actors import ActorSystemException
 
-from pixir_actors.actors.messages import SUPERVISOR_NAME, Batch, BatchAck, answers
+from pixir_actors.actors.messages import SUPERVISOR_NAME, answers
 from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.listener import Listener
-from pixir_actors.errors import PixirError, SystemStartFailed
+from pixir_actors.errors import SystemStartFailed
 
 ASK_SLICE: Final = 0.1
 """Seconds after which a waiting question looks whether it still makes sense to wait."""
@@ -125,7 +124,7 @@ class RemoteLink:
 
     def supervisor(self, *, again: bool = False) -> Any:
         if self._supervisor is None or again:
-            self._supervisor = _bounded(lambda: _supervisor_of(self._system), CREATE_TIMEOUT)
+            self._supervisor = _bounded(lambda: supervisor_of(self._system), CREATE_TIMEOUT)
         return self._supervisor
 
     def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
@@ -182,7 +181,12 @@ def _ask_in(context: Any, address: Any, question: Any, timeout: float, give_up: 
     return None
 
 
-def _supervisor_of(actor_system: Any) -> Any:
+def supervisor_of(actor_system: Any) -> Any:
+    """Return the address of a system's supervisor, which is started if there is none.
+
+    Raises:
+        SystemStartFailed: It cannot be started; the text says why.
+    """
     try:
         return actor_system.createActor(SupervisorActor, globalName=SUPERVISOR_NAME)
     except ImportError as error:
@@ -210,114 +214,3 @@ def _bounded(call: Callable[[], Any], timeout: float) -> Any:
     if error is not None:
         raise error
     return value
-
-
-class LocalLink:
-    """To a `simpleSystemBase`, in the thread that made it: actors run while somebody asks or waits.
-
-    Raises:
-        SystemStartFailed: The supervisor cannot be started.
-    """
-
-    channel: str | None = None
-
-    def __init__(self, actor_system: Any) -> None:
-        self._system = actor_system
-        self._numbers = itertools.count(1)
-        self._thread = threading.get_ident()
-        self._sources: dict[int, LocalSource] = {}
-        self._addresses: dict[str, Any] = {}
-        self._supervisor = _supervisor_of(actor_system)
-
-    def number(self) -> int:
-        return next(self._numbers)
-
-    def ask(
-        self, address: Any, question: Any, *, timeout: float, give_up: Callable[[], bool] = lambda: False
-    ) -> Any | None:
-        self._check_thread()
-        deadline = time.monotonic() + timeout
-        reply = self._system.ask(address, question, timedelta(seconds=ASK_SLICE))
-        while not answers(reply, question):
-            self._take(reply)
-            if give_up() or time.monotonic() >= deadline:
-                return None
-            reply = self._system.listen(timedelta(seconds=ASK_SLICE))
-        return reply
-
-    def supervisor(self, *, again: bool = False) -> Any:
-        if again:
-            self._supervisor = _supervisor_of(self._system)
-        return self._supervisor
-
-    def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
-        source = self._sources[request_id] = LocalSource(self, request_id)
-        return source
-
-    def connected(self, connection_id: str) -> bool:
-        return False  # asking costs next to nothing here
-
-    def met(self, connection_id: str, address: Any) -> None:
-        self._addresses[connection_id] = address
-
-    def close(self) -> None:
-        self._sources.clear()
-
-    def forget(self, request_id: int) -> None:
-        """Drop the frames of a request from now on."""
-        self._sources.pop(request_id, None)
-
-    def pump(self, timeout: float) -> None:
-        """Let the actors run until a message comes, at most `timeout` seconds."""
-        self._check_thread()
-        began = time.monotonic()
-        message = self._system.listen(timedelta(seconds=timeout))
-        self._take(message)
-        if message is None and time.monotonic() - began < timeout / 2:
-            # No wakeup is due in that time and `listen` has not waited; a socket may become ready all the same.
-            time.sleep(min(timeout, 0.001))
-
-    def _take(self, message: Any) -> None:
-        if isinstance(message, Batch):
-            for frame in message.frames():
-                source = self._sources.get(frame.request_id)
-                if source is not None:
-                    source.put(frame)
-            address = self._addresses.get(message.connection_id)
-            if address is not None:
-                self._system.tell(address, BatchAck(message.sequence))
-
-    def _check_thread(self) -> None:
-        if threading.get_ident() != self._thread:
-            raise PixirError("a local client belongs to the thread that made it: use Client.embedded() for several")
-
-
-class LocalSource:
-    """Frames of one request, pumped out of a local system."""
-
-    lost: object | None = None
-
-    def __init__(self, link: LocalLink, request_id: int) -> None:
-        self._link, self._request_id = link, request_id
-        self._frames: deque[Frame] = deque()
-        self.started = False
-
-    def put(self, frame: Frame) -> None:
-        """Take a frame in."""
-        self.started = True
-        self._frames.append(frame)
-
-    def get(self, timeout: float | None = None) -> Frame | None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._frames:
-            left = ASK_SLICE if deadline is None else min(ASK_SLICE, deadline - time.monotonic())
-            if left <= 0:
-                return None
-            self._link.pump(left)
-        return self._frames.popleft()
-
-    def bind(self, connection_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        self._link.forget(self._request_id)

@@ -1,0 +1,48 @@
+"""What comes into a connection, taken apart: requests from callers, messages from the provider."""
+
+from __future__ import annotations
+
+from pixir_actors.actors.messages import Submit
+from pixir_actors.core import fingerprint, payload, server_event
+from pixir_actors.core.state import TurnRequest
+
+
+class Prepared:
+    """A `Submit`, decoded and checked.
+
+    Raises:
+        InvalidRequest: An actor sent what `Submit.of` would not have built.
+    """
+
+    def __init__(self, submit: Submit) -> None:
+        self._submit = submit
+        self._payload, self._body = payload.full_payload(submit.body.reveal())
+        self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
+        self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), submit.settings.identity)
+
+    def turn_request(self, number: int, *, now: float, jitter: float) -> TurnRequest:
+        """Return the request as the machine sees it; `number` names it there."""
+        return TurnRequest(
+            request_id=number,
+            payload=self._payload,
+            body=self._body,
+            endpoint=self._endpoint,
+            fingerprint=self._fingerprint,
+            key=self._submit.key.reveal(),
+            limits=self._submit.settings,
+            received_at=now,
+            jitter=jitter,
+        )
+
+
+def parse_events(raw: list[bytes]) -> tuple[list[server_event.ServerEvent], bool]:
+    """Return the events before the first message that is not JSON, and whether there was one."""
+    events: list[server_event.ServerEvent] = []
+    for message in raw:
+        try:
+            event = server_event.parse(message)
+        except server_event.MalformedEvent:
+            return events, True
+        if event is not None:
+            events.append(event)
+    return events, False

@@ -1,0 +1,124 @@
+"""The connection's hold on its transport: what the machine wants done to the socket, and what the socket says back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pixir_actors.actors.intake import parse_events
+from pixir_actors.actors.watch import Watch
+from pixir_actors.core import inputs
+from pixir_actors.errors import ErrorCode
+from pixir_actors.transport.base import Connector, Fault, Target, Transport
+
+SLICE_MESSAGES: Final = 256
+SLICE_BYTES: Final = 1024 * 1024
+
+
+class Wire:
+    """At most one socket, or one attempt to open it. Used from the actor's thread only; nothing blocks.
+
+    Args:
+        watch: Where the socket is registered.
+        connect: Starts opening a socket.
+        feed: Takes inputs for the machine, in order. What a method returns is for its caller to feed.
+    """
+
+    def __init__(
+        self, watch: Watch, connect: Callable[[Target], Connector], feed: Callable[[list[inputs.Input]], None]
+    ) -> None:
+        self._watch, self._connect, self._feed = watch, connect, feed
+        self._connector: Connector | None = None
+        self._token = 0
+        self._transport: Transport | None = None
+        self._written_before: int | None = None  # bytes written before the request that is being written
+
+    def open(self, target: Target, token: int) -> None:
+        """Start opening a socket; its end is fed as `Connected` or `ConnectFailed`."""
+        self._token = token
+        self._connector = self._connect(target)
+        self._watch.add(self._connector.fileno(), self._opened)
+
+    def abandon(self) -> None:
+        """Give up opening, if that is under way."""
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            self._watch.remove(connector.fileno())
+            connector.abandon()
+
+    def send(self, data: bytes) -> list[inputs.Input]:
+        """Write a request; `Sent` or `SocketFailed` is returned now or fed later."""
+        assert self._transport is not None
+        self._written_before = self._transport.written_bytes()
+        return self._written(self._transport.send_text(data))
+
+    def ping(self) -> list[inputs.Input]:
+        """Write a ping; its pong is a frame like any other."""
+        assert self._transport is not None
+        return self._written(self._transport.ping(b"pixir"))
+
+    def close(self, code: int | None = None) -> None:
+        """Close the socket, if there is one."""
+        transport, self._transport = self._transport, None
+        self._written_before = None
+        if transport is not None:
+            self._watch.remove(transport.fileno())
+            transport.close(code)
+
+    def read(self) -> None:
+        """Read one slice and feed what it holds. What is left in user space is read in the next round of the watch."""
+        transport = self._transport
+        if transport is None:
+            return
+        received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
+        events, malformed = parse_events(received.messages)
+        heard: list[inputs.Input] = []
+        if received.frames:
+            heard.append(inputs.Received(tuple(events)))
+        if malformed:
+            heard.append(inputs.SocketFailed(ErrorCode.WEBSOCKET_FAILED, {"reason": "invalid_json"}))
+        elif received.fault is not None:
+            heard.append(self._failed(received.fault))
+        elif received.more:
+            self._watch.again(self.read)
+        if heard:
+            self._feed(heard)
+        # A pong was buffered while reading, and the socket did not take all of it.
+        if self._transport is transport and transport.pending_bytes():
+            self._feed(self._written(transport.flush()))
+
+    def _opened(self, _: bool) -> None:
+        connector, self._connector = self._connector, None
+        assert connector is not None
+        self._watch.remove(connector.fileno())
+        outcome = connector.result()
+        if isinstance(outcome, Fault):
+            self._feed([inputs.ConnectFailed(self._token, outcome.code, outcome.details, outcome.retry_after)])
+            return
+        self._transport = outcome
+        self._watch.add(outcome.fileno(), self._ready)
+        self._feed([inputs.Connected(self._token)])
+
+    def _ready(self, readable: bool) -> None:
+        if self._transport is not None and self._transport.pending_bytes():
+            self._feed(self._written(self._transport.flush()))
+        if readable:
+            self.read()
+
+    def _written(self, fault: Fault | None) -> list[inputs.Input]:
+        """Return what follows from a write: it failed, it is complete, or it goes on when the socket takes more."""
+        transport = self._transport
+        assert transport is not None
+        if fault is not None:
+            return [self._failed(fault)]
+        pending = transport.pending_bytes() > 0
+        self._watch.writing(transport.fileno(), pending)
+        if pending or self._written_before is None:
+            return []
+        self._written_before = None
+        return [inputs.Sent()]
+
+    def _failed(self, fault: Fault) -> inputs.SocketFailed:
+        assert self._transport is not None
+        unsent = self._written_before == self._transport.written_bytes()
+        return inputs.SocketFailed(fault.code, fault.details, unsent)

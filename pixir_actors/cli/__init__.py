@@ -1,0 +1,1 @@
+"""The command line: `pixir-actors`. No logic of its own."""

@@ -1,0 +1,103 @@
+"""Which connection serves a key, as far as this process knows; what it does not know the supervisor is asked."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pixir_actors.actors import messages as m
+from pixir_actors.dispatch.link import Link
+from pixir_actors.errors import (
+    Delivery,
+    ErrorCode,
+    Failure,
+    StreamError,
+    SystemStartFailed,
+    exception_from,
+)
+
+ENSURE_TIMEOUT: Final = 12.0
+"""Seconds for the supervisor to answer; starting a connection may take it ten."""
+SUPERVISOR_PATIENCE: Final = 3.0
+"""Seconds without an answer after which the supervisor is looked up anew."""
+STATUS_TIMEOUT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A key's connection, as the supervisor named it."""
+
+    connection_id: str
+    address: Any
+
+
+class Dispatcher:
+    """Connections by key, over one link. Thread-safe if the link is."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.closing = False
+        self._known: dict[str, Connection] = {}
+        self._lock = threading.Lock()
+
+    def connection(self, ask: m.EnsureStarted, *, fresh: bool = False) -> Connection:
+        """Return the key's connection, from memory while its channel is up, else from the supervisor.
+
+        Raises:
+            StreamError: The supervisor refuses, or does not answer.
+        """
+        self.check_open()
+        key = ask.key.reveal()
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and not fresh and self.link.connected(known.connection_id):
+            return known
+        answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT)
+        if isinstance(answer, m.StartRefused):
+            raise exception_from(answer.failure)
+        if not isinstance(answer, m.Started):
+            raise self._unresponsive(Delivery.NOT_SENT)
+        found = Connection(answer.connection_id, answer.address)
+        self.link.met(found.connection_id, found.address)
+        with self._lock:
+            self._forget_ended()
+            self._known[key] = found
+        return found
+
+    def ask_supervisor(self, question: Any) -> Any:
+        """Return the supervisor's answer.
+
+        Raises:
+            StreamError: `connection_unresponsive`.
+        """
+        self.check_open()
+        answer = self._ask_supervisor(question, timeout=STATUS_TIMEOUT)
+        if answer is None:
+            raise self._unresponsive(Delivery.NOT_SENT)
+        return answer
+
+    def check_open(self) -> None:
+        """Raise if the client has been closed."""
+        if self.closing:
+            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+
+    def _ask_supervisor(self, question: Any, *, timeout: float) -> Any | None:
+        try:
+            answer = self.link.ask(self.link.supervisor(), question, timeout=min(timeout, SUPERVISOR_PATIENCE))
+            if answer is not None:
+                return answer
+            # It may have been killed: by its name the system finds it, or starts another. The question can be repeated.
+            return self.link.ask(self.link.supervisor(again=True), question, timeout=timeout)
+        except SystemStartFailed:
+            return None
+
+    def _unresponsive(self, delivery: Delivery) -> StreamError:
+        if self.closing:
+            return StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, delivery))
+        return StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, delivery))
+
+    def _forget_ended(self) -> None:
+        # Called under the lock, when something new is learnt: so the memory stays as small as the set of live channels.
+        if len(self._known) > 256:
+            self._known = {key: c for key, c in self._known.items() if self.link.connected(c.connection_id)}

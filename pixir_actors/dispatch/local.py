@@ -1,0 +1,127 @@
+"""A link into an actor system in this very process and thread: notebooks and unit tests."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from pixir_actors.actors.messages import Batch, BatchAck, answers
+from pixir_actors.channel.frame import Frame
+from pixir_actors.dispatch.link import ASK_SLICE, Source, supervisor_of
+from pixir_actors.errors import PixirError
+
+
+class LocalLink:
+    """To a `simpleSystemBase`, in the thread that made it: actors run while somebody asks or waits.
+
+    Raises:
+        SystemStartFailed: The supervisor cannot be started.
+    """
+
+    channel: str | None = None
+
+    def __init__(self, actor_system: Any) -> None:
+        self._system = actor_system
+        self._numbers = itertools.count(1)
+        self._thread = threading.get_ident()
+        self._sources: dict[int, LocalSource] = {}
+        self._addresses: dict[str, Any] = {}
+        self._supervisor = supervisor_of(actor_system)
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def ask(
+        self, address: Any, question: Any, *, timeout: float, give_up: Callable[[], bool] = lambda: False
+    ) -> Any | None:
+        self._check_thread()
+        deadline = time.monotonic() + timeout
+        reply = self._system.ask(address, question, timedelta(seconds=ASK_SLICE))
+        while not answers(reply, question):
+            self._take(reply)
+            if give_up() or time.monotonic() >= deadline:
+                return None
+            reply = self._system.listen(timedelta(seconds=ASK_SLICE))
+        return reply
+
+    def supervisor(self, *, again: bool = False) -> Any:
+        if again:
+            self._supervisor = supervisor_of(self._system)
+        return self._supervisor
+
+    def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
+        source = self._sources[request_id] = LocalSource(self, request_id)
+        return source
+
+    def connected(self, connection_id: str) -> bool:
+        return False  # asking costs next to nothing here
+
+    def met(self, connection_id: str, address: Any) -> None:
+        self._addresses[connection_id] = address
+
+    def close(self) -> None:
+        self._sources.clear()
+
+    def forget(self, request_id: int) -> None:
+        """Drop the frames of a request from now on."""
+        self._sources.pop(request_id, None)
+
+    def pump(self, timeout: float) -> None:
+        """Let the actors run until a message comes, at most `timeout` seconds."""
+        self._check_thread()
+        began = time.monotonic()
+        message = self._system.listen(timedelta(seconds=timeout))
+        self._take(message)
+        if message is None and time.monotonic() - began < timeout / 2:
+            # No wakeup is due in that time and `listen` has not waited; a socket may become ready all the same.
+            time.sleep(min(timeout, 0.001))
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, Batch):
+            for frame in message.frames():
+                source = self._sources.get(frame.request_id)
+                if source is not None:
+                    source.put(frame)
+            address = self._addresses.get(message.connection_id)
+            if address is not None:
+                self._system.tell(address, BatchAck(message.sequence))
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise PixirError("a local client belongs to the thread that made it: use Client.embedded() for several")
+
+
+class LocalSource:
+    """Frames of one request, pumped out of a local system."""
+
+    lost: object | None = None
+
+    def __init__(self, link: LocalLink, request_id: int) -> None:
+        self._link, self._request_id = link, request_id
+        self._frames: deque[Frame] = deque()
+        self.started = False
+
+    def put(self, frame: Frame) -> None:
+        """Take a frame in."""
+        self.started = True
+        self._frames.append(frame)
+
+    def get(self, timeout: float | None = None) -> Frame | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._frames:
+            left = ASK_SLICE if deadline is None else min(ASK_SLICE, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            self._link.pump(left)
+        return self._frames.popleft()
+
+    def bind(self, connection_id: str) -> None:
+        pass
+
+    def close(self) -> None:
+        self._link.forget(self._request_id)

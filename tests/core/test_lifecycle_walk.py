@@ -1,0 +1,94 @@
+"""The machine at random: at least 100,000 transitions under its invariants, and every one of its cells walked.
+
+The invariants stand in `world.py` (`World._check`, `_perform`, `_told`, `_written`, `check_liveness`). Two walks use it: a long
+one by seed, which is cheap, and one by hypothesis, which finds the shortest way to what is broken. Covers rules 1 to 7 of
+lifecycle's docstring, X20, P6 and, through the oracle, C44 to C46: what the model sees is what the caller meant.
+
+To play a seed again: `World(Random(seed))`, then `step()` as often as printed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from pixir_actors.core.lifecycle import RULES
+from pixir_actors.core.state import State
+from tests.core.world import HAPPENINGS, World
+
+TRANSITIONS = 100_000
+STEPS = 400
+"""Steps of one world; a connection that has stopped is soon left for another."""
+
+
+def walk(seed: int, seen: Counter[tuple[State, type, State]]) -> int:
+    """Live one life; return its transitions."""
+    world, after_the_end, step = World(Random(seed)), 0, 0
+    try:
+        while step < STEPS and after_the_end < 10:
+            world.step()
+            step += 1
+            after_the_end += world.stopped
+    except Exception as error:
+        error.add_note(f"seed {seed}, step {step + 1}: {world.conn}")
+        raise
+    seen.update(world.seen)
+    return world.count
+
+
+@pytest.mark.timeout(300)
+def test_a_hundred_thousand_random_transitions_keep_every_invariant_and_reach_every_cell() -> None:
+    seen: Counter[tuple[State, type, State]] = Counter()
+    transitions = seeds = 0
+    while transitions < TRANSITIONS:
+        transitions += walk(seeds, seen)
+        seeds += 1
+
+    print(f"{transitions} transitions in {seeds} lives, {len(seen)} different ones")
+    declared = {(state, kind, target) for (state, kind), rule in RULES.items() for target in rule.targets}
+    reached = {(state, kind, target) for state, kind, target in seen if (state, kind) in RULES}
+    assert sorted(map(str, declared - reached)) == []
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """The same world, its happenings drawn by hypothesis: a failing example is as short as can be."""
+
+    transitions = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World | None = None
+
+    @rule(happening=st.sampled_from(list(HAPPENINGS)), seed=st.integers(0, 2**16), pause=st.sampled_from([0.0, 0.3, 2.0]))
+    def happen(self, happening, seed: int, pause: float) -> None:
+        if self.world is None:
+            self.world = World(Random(seed))
+        self.world.rng.seed(seed)
+        self.world.now += pause
+        happening(self.world)
+
+    def teardown(self) -> None:
+        if self.world is not None:
+            self.world.check_liveness()
+            Lifecycle.transitions += self.world.count
+
+
+@pytest.mark.timeout(300)
+def test_what_hypothesis_can_think_of_keeps_every_invariant() -> None:
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=settings(
+            max_examples=150,
+            stateful_step_count=50,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print(f"{Lifecycle.transitions} transitions")
