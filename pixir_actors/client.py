@@ -15,6 +15,7 @@ from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
 from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
 from pixir_actors.dispatch.dispatcher import Dispatcher
+from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
 from pixir_actors.errors import StreamError, SystemStartFailed
@@ -23,7 +24,6 @@ from pixir_actors.request import Request
 from pixir_actors.settings import Settings
 from pixir_actors.status import ConnectionStatus
 from pixir_actors.stream import Stream
-from pixir_actors.system.embedded import EmbeddedSystem
 from pixir_actors.system.environment import connection_environment
 
 A = TypeVar("A")
@@ -36,19 +36,18 @@ class Client:
     which they were submitted. A client belongs to the process that made it: after a fork the child makes its own.
     """
 
-    def __init__(
-        self, link: Link, *, settings: Settings | None = None, namespace: str | None = None, on_close: Callable[[], None]
-    ) -> None:
+    def __init__(self, link: Link, *, settings: Settings | None = None, namespace: str | None = None) -> None:
         """Use `embedded`, `over` or `local` instead."""
         self.settings = settings or Settings()
         self.namespace = namespace
         self._dispatcher = Dispatcher(link)
         self._link = link
-        self._on_close = on_close
 
     @classmethod
     def embedded(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
         """Start an actor system of this program's own: on loopback, signed, gone with the client or the process.
+
+        Should its admin die, the next request starts it anew.
 
         Args:
             settings: Defaults for every request.
@@ -57,15 +56,7 @@ class Client:
         Raises:
             SystemStartFailed: It did not start; the text says why.
         """
-        system = EmbeddedSystem.start()
-        try:
-            link = RemoteLink(system.actor_system)
-        except BaseException:
-            system.close()
-            raise
-        client = cls(link, settings=settings, namespace=namespace, on_close=system.close)
-        client._stops_system = True
-        return client
+        return cls(EmbeddedLink(), settings=settings, namespace=namespace)
 
     @classmethod
     def over(cls, actor_system: Any, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
@@ -82,10 +73,10 @@ class Client:
         """
         base = actor_system.capabilities.get("Thespian ActorSystem Name")
         if base == "simpleSystem":
-            return cls(LocalLink(actor_system), settings=settings, namespace=namespace, on_close=lambda: None)
+            return cls(LocalLink(actor_system), settings=settings, namespace=namespace)
         if not actor_system.capabilities.get("Thespian Watch Supported"):
             raise SystemStartFailed(f"the actor system's base is {base}: only multiprocTCPBase can watch sockets")
-        return cls(RemoteLink(actor_system), settings=settings, namespace=namespace, on_close=lambda: None)
+        return cls(RemoteLink(actor_system), settings=settings, namespace=namespace)
 
     @classmethod
     def local(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
@@ -96,11 +87,7 @@ class Client:
         """
         # Without logDefs=False Thespian would configure the whole program's logging.
         system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
-        client = cls(LocalLink(system), settings=settings, namespace=namespace, on_close=system.shutdown)
-        client._stops_system = True
-        return client
-
-    _stops_system = False
+        return cls(LocalLink(system, owned=True), settings=settings, namespace=namespace)
 
     def __enter__(self) -> Self:
         return self
@@ -205,14 +192,13 @@ class Client:
             return
         if self._dispatcher.closing:
             return
-        if self._stops_system:
+        if self._link.owns_system:
             # So that sockets are closed with a close frame, where the system still answers.
             with contextlib.suppress(StreamError):
                 stop = m.StopAll(self._link.number())
                 self._link.ask(self._link.supervisor(), stop, timeout=CANCEL_TIMEOUT)
         self._dispatcher.closing = True
         self._link.close()
-        self._on_close()
 
 
 def _resolved(settings: Settings, url: str) -> Settings:

@@ -33,7 +33,7 @@ LAYERS = {
     # processes
     "actors": "actors actors.connection actors.intake actors.messages actors.outbox actors.process actors.registry "
     "actors.shell actors.sink actors.supervisor actors.watch actors.wire",
-    "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.link dispatch.local",
+    "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link dispatch.local",
     "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
     # what a user sees
     "facade": "aio client stream",
@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "channel": "channel frame core errors settings events status",
     "actors": f"actors transport channel frame core version {VALUES}",
     "system": "system channel frame core version errors settings",
-    "dispatch": "dispatch actors channel frame core errors",
+    "dispatch": "dispatch system actors channel frame core errors",
     "facade": f"facade dispatch system actors channel frame core version {VALUES}",
     "kit": "kit errors version",
     "cli": f"cli facade system kit core version {VALUES}",

@@ -20,15 +20,15 @@ states that may follow; "." stands for "ignored".
 
 INPUT           D disconnected C connecting   I idle         S streaming    G degraded     R retiring     X stopped
 Begun           D              .              .              .              .              .              .
-Submitted       D C            C              C I S          S              C G            R              X
+Submitted       C              C              C S            S              C G            R              X
 Cancelled       .              D C            .              D C S          .              R              .
 Connected       .              C S            .              .              .              .              .
 ConnectFailed   .              D C G          .              .              .              .              .
 Sent            .              .              .              S              .              .              .
 Received        .              .              D I            D C I S G      .              R              .
 SocketFailed    .              .              D              D C G          .              R              .
-AlarmRang       D R            D C G          D I R          D C I S G      D G R          D C I S G R    .
-RetireAnswered  .              .              .              .              .              D C I S G R X  .
+AlarmRang       D R            D C G          D I R          D C S G        D G R          D C I S G R    .
+RetireAnswered  .              .              .              .              .              D C I S G X    .
 EvictAsked      X              C              X              S              X              R X            X
 StopAsked       X              X              X              X              X              X              .
 """
@@ -196,7 +196,7 @@ def _begun(step: _Step, _: Begun) -> None:
     """Nothing is to be done; but every transition sets the alarm."""
 
 
-@_rule(Submitted, disconnected="connecting disconnected", idle="streaming connecting idle", degraded="degraded connecting")
+@_rule(Submitted, disconnected="connecting", idle="streaming connecting", degraded="degraded connecting")
 def _submitted(step: _Step, input: Submitted) -> None:
     step.do(Queued(input.request.request_id, 0))
     _start(step, input.request)
@@ -697,7 +697,7 @@ def _set_alarm(step: _Step) -> None:
     disconnected="disconnected retiring",
     connecting="connecting disconnected degraded",
     idle="idle disconnected retiring",
-    streaming="streaming connecting idle disconnected degraded",
+    streaming="streaming connecting disconnected degraded",
     degraded="degraded disconnected retiring",
     retiring="retiring idle disconnected degraded connecting streaming",
 )
@@ -794,7 +794,7 @@ def _expire_pause(step: _Step) -> None:
 # Ending
 
 
-@_rule(RetireAnswered, retiring="stopped idle disconnected degraded connecting streaming retiring")
+@_rule(RetireAnswered, retiring="stopped idle disconnected degraded connecting streaming")
 def _retire_answered(step: _Step, input: RetireAnswered) -> None:
     if not input.granted:
         _resume(step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from pixir_actors.actors.messages import SUPERVISOR_NAME, answers
 from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.listener import Listener
-from pixir_actors.errors import SystemStartFailed
+from pixir_actors.errors import PixirError, SystemStartFailed
 
 ASK_SLICE: Final = 0.1
 """Seconds after which a waiting question looks whether it still makes sense to wait."""
@@ -55,6 +56,8 @@ class Link(Protocol):
     """The way to one actor system."""
 
     channel: str | None
+    owns_system: bool
+    """Whether the system ends with the client."""
 
     def number(self) -> int:
         """Return a number that this link has not given out yet."""
@@ -90,12 +93,15 @@ class RemoteLink:
         SystemStartFailed: No listener, or no supervisor.
     """
 
+    owns_system = False
+
     def __init__(self, actor_system: Any) -> None:
         self._system = actor_system
+        self._pid = os.getpid()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._contexts: list[tuple[Any, Any]] = []
-        self._closed = False
+        self.closed = False
         self._supervisor: Any = None
         self._listener = Listener()
         self.channel: str | None = self._listener.path
@@ -111,6 +117,7 @@ class RemoteLink:
     def ask(
         self, address: Any, question: Any, *, timeout: float, give_up: Callable[[], bool] = lambda: False
     ) -> Any | None:
+        self._check_process()
         manager, context = self._borrow()
         answer = None
         try:
@@ -123,6 +130,7 @@ class RemoteLink:
         return answer
 
     def supervisor(self, *, again: bool = False) -> Any:
+        self._check_process()
         if self._supervisor is None or again:
             self._supervisor = _bounded(lambda: supervisor_of(self._system), CREATE_TIMEOUT)
         return self._supervisor
@@ -137,13 +145,25 @@ class RemoteLink:
         pass
 
     def close(self) -> None:
+        self.closed = True
+        self._drop_contexts()
+        self._listener.close()
+
+    def moved_to(self, actor_system: Any) -> None:
+        """Talk to another system from now on."""
+        self._system = actor_system
+        self._drop_contexts()
+
+    def _drop_contexts(self) -> None:
         with self._lock:
-            self._closed = True
             contexts, self._contexts = self._contexts, []
         for manager, _ in contexts:
             with contextlib.suppress(Exception):
                 manager.__exit__(None, None, None)
-        self._listener.close()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise PixirError(f"this client belongs to process {self._pid}: a forked process has to make its own")
 
     def _borrow(self) -> tuple[Any, Any]:
         with self._lock:
@@ -154,7 +174,7 @@ class RemoteLink:
 
     def _put_back(self, manager: Any, context: Any) -> bool:
         with self._lock:
-            if self._closed or len(self._contexts) >= POOLED_CONTEXTS:
+            if self.closed or len(self._contexts) >= POOLED_CONTEXTS:
                 return False
             self._contexts.append((manager, context))
             return True

@@ -19,14 +19,19 @@ from pixir_actors.errors import PixirError
 class LocalLink:
     """To a `simpleSystemBase`, in the thread that made it: actors run while somebody asks or waits.
 
+    Args:
+        actor_system: The system.
+        owned: Shut it down with the link.
+
     Raises:
         SystemStartFailed: The supervisor cannot be started.
     """
 
     channel: str | None = None
 
-    def __init__(self, actor_system: Any) -> None:
+    def __init__(self, actor_system: Any, *, owned: bool = False) -> None:
         self._system = actor_system
+        self.owns_system = owned
         self._numbers = itertools.count(1)
         self._thread = threading.get_ident()
         self._sources: dict[int, LocalSource] = {}
@@ -66,6 +71,8 @@ class LocalLink:
 
     def close(self) -> None:
         self._sources.clear()
+        if self.owns_system:
+            self._system.shutdown()
 
     def forget(self, request_id: int) -> None:
         """Drop the frames of a request from now on."""

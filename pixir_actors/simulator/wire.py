@@ -74,6 +74,7 @@ class Wire(asyncio.Protocol):
         self._writes = 0
         self._ended_by_server = False
         self._frozen = False
+        self._ended = False
 
     # Called by asyncio.
 
@@ -166,7 +167,8 @@ class Wire(asyncio.Protocol):
 
     async def write_bytewise(self, data: bytes, every: float = 0.0) -> None:
         """Write each byte by itself, with `every` seconds between them. Raises Gone."""
-        self._transport.set_write_buffer_limits(high=0)
+        # TLS transports never resume with a limit of 0.
+        self._transport.set_write_buffer_limits(high=0 if self._transport is self._raw else 1)
         for index in range(len(data)):
             self._check_open()
             self._cork()
@@ -281,7 +283,7 @@ class Wire(asyncio.Protocol):
         for chunk in chunks:
             if chunk == SEND_EOF:
                 self._end()
-            elif not self._transport.is_closing():
+            elif not self._ended and not self._transport.is_closing():
                 self._transport.write(chunk)
 
     def _cork(self) -> None:
@@ -297,6 +299,7 @@ class Wire(asyncio.Protocol):
         """Half-close where the transport can: a full close could reset what the client has not read yet."""
         if self._transport.is_closing():
             return
+        self._ended = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
             asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abandon)
@@ -322,7 +325,7 @@ class Wire(asyncio.Protocol):
 
     def _check_open(self) -> None:
         closing = self._protocol.state in (State.CLOSING, State.CLOSED)
-        if self.gone.is_set() or closing or self._transport.is_closing() or self._frozen:
+        if self.gone.is_set() or closing or self._ended or self._frozen or self._transport.is_closing():
             raise Gone
 
     def _socket(self) -> socket.socket:

@@ -220,7 +220,7 @@ class GuardianProcess:
             timeout: Seconds before they are killed.
         """
         with contextlib.suppress(OSError):
-            # A closed lifeline would do, but for a fork that may hold it, too. No SIGPIPE: it may be deadly to the host.
+            # A closed lifeline would do, but for a fork that may hold it, too. No SIGPIPE: it may kill the host.
             self._lifeline.send(b"\n", socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         self._lifeline.close()
         if not self._gone(timeout):

@@ -19,7 +19,7 @@ from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
 from pixir_actors.core.lifecycle import ALARM_SLACK, RETIRE_ANSWER_TIMEOUT, RULES, _deadlines, transition
-from pixir_actors.core.payload import continues_itself, full_payload
+from pixir_actors.core.payload import full_payload
 from pixir_actors.core.server_event import ServerEvent, Stage
 from pixir_actors.core.state import Connection, Phase, State, TurnRequest
 from pixir_actors.errors import ErrorCode
@@ -30,6 +30,7 @@ LIMITS = [
     Settings(keepalive_interval=8.0, pong_timeout=3.0, idle_close_after=40.0, max_connection_age=60.0, queue_limit=2),
     Settings(queue_timeout=5.0, timeout=20.0, degraded_for=None, keepalive_interval=None, idle_close_after=15.0),
     Settings(connect_timeout=1.0, send_timeout=1.0, first_event_timeout=2.0, idle_timeout=2.0, queue_limit=0),
+    Settings(idle_close_after=3.0, degraded_for=20.0, first_event_timeout=9.0, max_connection_age=5.0, timeout=30.0),
     Settings(pong_timeout=None, keepalive_interval=0.001, idle_close_after=0.001, degraded_for=0.001, timeout=9.0),
 ]
 """All of them end every wait, so that time alone answers every request."""
@@ -39,6 +40,8 @@ TOLD = (act.Queued, act.Sending, act.Show, act.ShowStatus, act.Deliver, *ENDS)
 REJECTIONS = (say.NOT_FOUND, say.LIMIT)
 FAILURES = (say.failed(), say.error(), say.event("response.cancelled"), say.error("connection_expiring", None))
 SOCKET_CODES = (ErrorCode.WEBSOCKET_CLOSED, ErrorCode.WEBSOCKET_READ_FAILED, ErrorCode.WEBSOCKET_FAILED)
+LATE = 0.25
+"""Seconds by which wakeups may be late where time alone passes."""
 
 
 @dataclass
@@ -153,7 +156,7 @@ class World:
         else:
             assert wire == full
         peer.unsent, peer.history = True, full["input"]
-        self._compose(peer, turn.plan.attempted)
+        self._compose(peer, turn.plan.attempted or bool(turn.replays))
 
     def _check(self) -> None:
         conn, turn, state = self.conn, self.conn.turn, self.conn.state
@@ -168,7 +171,9 @@ class World:
         waiting = [request.request_id for request in conn.queue] + ([turn.request.request_id] if turn else [])
         assert sorted(waiting) == sorted(name for name, life in self.lives.items() if not life.ended)
         assert not conn.queue or state in (State.CONNECTING, State.STREAMING, State.RETIRING)
-        assert len(conn.queue) <= max(life.request.limits.queue_limit for life in self.lives.values()) + 1 if conn.queue else True
+        # While retiring, the first that comes waits behind nobody, and its place is not one of the queue's.
+        limits = [request.limits.queue_limit for request in conn.queue]
+        assert len(conn.queue) <= max(limits, default=0) + (state is State.RETIRING)
         assert self.stopped == (state is State.STOPPED)
         due = min(_deadlines(conn), default=None) if state is not State.STOPPED else None
         assert due is None or (conn.alarm is not None and conn.alarm.at <= due + ALARM_SLACK), "no alarm in time"
@@ -184,6 +189,9 @@ class World:
             self.check_liveness()
 
     def submit(self) -> None:
+        living = [life for life in self.lives.values() if not life.ended]
+        if living and self.rng.random() < 0.7:
+            return
         if len(self.lives) > 8:
             self.lives = {name: life for name, life in self.lives.items() if not life.ended}
         self.ids += 1
@@ -254,7 +262,7 @@ class World:
             self.peer.unsent = False
             self.feed(put.Sent())
 
-    def _compose(self, peer: Peer, attempted: bool) -> None:
+    def _compose(self, peer: Peer, doubtful: bool) -> None:
         """Write the script of the answer to a request."""
         self.ids += 1
         rng, id = self.rng, f"resp_{self.ids}"
@@ -263,7 +271,7 @@ class World:
         kind = rng.random()
         script = [say.RATE_LIMITS] * (kind < 0.2) + [say.created(id)] * (kind < 0.8)
         peer.awaited = None
-        if kind < (0.3 if attempted else 0.1):
+        if kind < (0.3 if doubtful else 0.1):
             script.append(rng.choice(REJECTIONS))
         elif kind < 0.4:
             script += [say.delta("x"), rng.choice(FAILURES), say.error()]
@@ -322,11 +330,11 @@ class World:
     def supervise(self) -> None:
         if self.conn.state is State.RETIRING and self.rng.random() < 0.7:
             self.feed(put.RetireAnswered(self.rng.random() < 0.3))
-        elif self.rng.random() < 0.2:
+        elif self.rng.random() < 0.05:
             self.feed(put.EvictAsked())
 
     def stop(self) -> None:
-        if self.rng.random() < 0.2:
+        if self.rng.random() < 0.1:
             self.feed(put.StopAsked())
 
     # Time alone
@@ -335,14 +343,12 @@ class World:
         """From here on let only alarms ring: every request must be answered within the sum of the limits."""
         conn, now, rings = self.conn, self.now, 0
         requests = [*conn.queue, *([conn.turn.request] if conn.turn else [])]
-        bound = now + RETIRE_ANSWER_TIMEOUT + sum(longest(request.limits) for request in requests) + 0.1
+        bound = now + RETIRE_ANSWER_TIMEOUT + sum(longest(request.limits) + LATE for request in requests) + LATE
         open_ = {request.request_id for request in requests}
         while open_:
             assert conn.alarm is not None, "outstanding, and nothing will ring"
-            if conn.alarm.at > now + 1.0 or rings < 2000:
-                now = max(now, conn.alarm.at)
-            else:  # an interval of a millisecond: take larger steps, as a late wakeup would
-                now += 1.0
+            # After a hundred, take larger steps, as late wakeups would: one of the intervals is a millisecond.
+            now = max(now, conn.alarm.at if rings < 100 else now + LATE)
             rings += 1
             conn, actions = transition(conn, put.AlarmRang(conn.alarm.token), now=now)
             open_ -= {action.request_id for action in actions if isinstance(action, ENDS)}
@@ -375,5 +381,3 @@ HAPPENINGS: dict[Callable[[World], Any], int] = {
     World.misfit: 1,
 }
 WEIGHTS = list(HAPPENINGS.values())
-
-__all__ = ["World", "continues_itself"]

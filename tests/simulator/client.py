@@ -102,12 +102,15 @@ def codes(events: list[Event]) -> list[Any]:
     return [event["error"]["code"] for event in events if event["type"] == "error"]
 
 
-def raw_connection(sim: Simulator, *, upgrade: bool = True) -> socket.socket:
-    """Return a plain TCP connection to the simulator, with a valid upgrade request sent."""
+def raw_connection(sim: Simulator, *, upgrade: bool = True, wait: bool = False) -> socket.socket:
+    """Return a plain TCP connection to the simulator, with a valid upgrade request sent, and its answer read."""
     raw = socket.create_connection(("127.0.0.1", sim.port), timeout=within(5))
     if upgrade:
         raw.sendall(
             b"GET /v1/responses HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
+    answer = b""
+    while wait and not answer.endswith(b"\r\n\r\n"):
+        answer += raw.recv(1)
     return raw

@@ -7,7 +7,9 @@ from pixir_actors.simulator.arming import FaultBox
 from pixir_actors.simulator.faults import Phase
 
 
-def used(box: FaultBox, phase: Phase, connection: int = 0, request: int | None = None, *, single: bool = True) -> list[str]:
+def used(
+    box: FaultBox, phase: Phase, connection: int = 0, request: int | None = None, *, single: bool = True
+) -> list[str]:
     names: list[str] = []
 
     def attempt(fault: Fault) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
 import time
 from collections.abc import Callable
@@ -144,7 +143,9 @@ def test_not_found(form: str) -> None:
         first = client.response()["id"]
         assert len(sim.armed) == 1, "a request without an id is none of its business"
         event = client.turn(previous_response_id=first)[-1]
-        assert {"nested": "status" in event, "flat": "code" in event, "failed": "response" in event, "message": True}[form]
+        assert {"nested": "status" in event, "flat": "code" in event, "failed": "response" in event, "message": True}[
+            form
+        ]
         assert ("not_found" in json.dumps(event)) is (form != "message")
         assert ("not found" in json.dumps(event)) is True
         assert len(sim.turns) == 1
@@ -217,7 +218,7 @@ def test_a_cut(name: str, args: tuple[Any, ...], seen: list[str]) -> None:
 
 
 def test_cut_within_event_leaves_half_a_frame() -> None:
-    with simulator("cut_within_event") as sim, raw_connection(sim) as raw:
+    with simulator("cut_within_event") as sim, raw_connection(sim, wait=True) as raw:
         raw.sendall(masked(b'{"type":"response.create","model":"m","input":"x"}'))
         received = b"".join(iter(lambda: raw.recv(65536), b""))
         assert b"response.in_progress" in received
@@ -236,14 +237,16 @@ def test_a_cut_under_tls_has_no_goodbye() -> None:
 
 
 def test_abort_tcp_resets() -> None:
-    with simulator("abort_tcp", "before_first_event") as sim, raw_connection(sim) as raw:
+    with simulator("abort_tcp", "before_first_event") as sim, raw_connection(sim, wait=True) as raw:
         raw.sendall(masked(b'{"type":"response.create","model":"m","input":"x"}'))
         with pytest.raises(ConnectionResetError):
             while raw.recv(4096):
                 pass
 
 
-@pytest.mark.parametrize("when", ["before_first_event", "after_first_event", "mid_text", "before_terminal", "after_terminal"])
+@pytest.mark.parametrize(
+    "when", ["before_first_event", "after_first_event", "mid_text", "before_terminal", "after_terminal"]
+)
 def test_close_with(when: str) -> None:
     with simulator("close_with", 4402, "out of credits", when) as sim:
         with connected(sim) as client:
@@ -276,7 +279,9 @@ def test_close_with_refuses_a_code_that_cannot_be_sent() -> None:
         FAULTS["close_with"](1006)
 
 
-@pytest.mark.parametrize("when", ["upgrade", "before_first_event", "after_first_event", "within_event", "after_terminal"])
+@pytest.mark.parametrize(
+    "when", ["upgrade", "before_first_event", "after_first_event", "within_event", "after_terminal"]
+)
 def test_stall(when: str) -> None:
     with simulator("stall", when) as sim:
         with connected(sim) as client:
@@ -353,7 +358,7 @@ def test_a_garbled_event(name: str) -> None:
 )
 def test_nonsense(name: str, header: bytes) -> None:
     with simulator(name) as sim:
-        with raw_connection(sim) as raw:
+        with raw_connection(sim, wait=True) as raw:
             raw.sendall(masked(b'{"type":"response.create","model":"m","input":"x"}'))
             received = b""
             while header not in received:
@@ -393,7 +398,7 @@ def test_ping_demand_pong() -> None:
 
 def test_ping_demand_pong_cuts_who_does_not_answer() -> None:
     with simulator("ping_demand_pong", within=0.05) as sim:
-        with raw_connection(sim) as raw:
+        with raw_connection(sim, wait=True) as raw:
             raw.sendall(masked(b'{"type":"response.create","model":"m","input":"x"}'))
             received = b"".join(iter(lambda: raw.recv(4096), b""))
             assert received.endswith(b"\x89\x08demand-0")
@@ -405,10 +410,7 @@ def test_ping_demand_pong_cuts_who_does_not_answer() -> None:
 
 def arrivals(sim: Simulator) -> list[bytes]:
     """Return the pieces in which one reply arrives at a reader that is quick."""
-    with raw_connection(sim) as raw:
-        while not raw.recv(4096, socket.MSG_PEEK).endswith(b"\r\n\r\n"):
-            pass
-        raw.recv(4096)
+    with raw_connection(sim, wait=True) as raw:
         raw.sendall(masked(b'{"type":"response.create","model":"m","input":"x"}'))
         pieces = [raw.recv(1 << 20)]
         while b'"response.completed"' not in b"".join(pieces) or not b"".join(pieces).endswith(b"}"):

@@ -16,7 +16,12 @@ from tests.simulator.client import Client, codes, connected, raw_connection, tex
 def test_a_handshake_is_recorded_with_its_headers_in_order() -> None:
     with Simulator() as sim, connected(sim, header=["X-One: 1", "x-one: 2"]):
         handshake = sim.handshakes[0]
-        assert (handshake.connection, handshake.path, handshake.accepted, handshake.status) == (0, "/v1/responses", True, 101)
+        assert (handshake.connection, handshake.path, handshake.accepted, handshake.status) == (
+            0,
+            "/v1/responses",
+            True,
+            101,
+        )
         assert [pair for pair in handshake.headers if pair[0].lower() == "x-one"] == [("X-One", "1"), ("x-one", "2")]
 
 
@@ -111,7 +116,7 @@ def test_a_second_request_waits_for_the_first_and_is_recorded_as_an_overlap() ->
     with Simulator([Reply.text("one").held(go)]) as sim, connected(sim) as client:
         client.create("a")
         client.create("b")
-        sim.wait_for(lambda s: len(s.requests) == 2, within(5))
+        sim.wait_for(lambda s: len(s.requests) == 2 and s.turns, within(5))
         assert [received.index for received in sim.overlaps] == [1]
         assert len(sim.turns) == 1
         go.set()

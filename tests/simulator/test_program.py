@@ -53,10 +53,14 @@ def test_with_tls_it_prints_the_file_to_trust() -> None:
 
 
 def test_faults_are_armed_with_their_arguments() -> None:
-    with program("--fault", "refuse_upgrade:status=429,times=2", "--fault", "redirect:url=ws://x/", "--api-key", "k") as process:
+    with program(
+        "--fault", "refuse_upgrade:status=429,times=2", "--fault", "redirect:url=ws://x/", "--api-key", "k"
+    ) as process:
         url = line(process)
         for status in (429, 429, 307):
-            with pytest.raises(websocket.WebSocketException, match=r"429|redirect|Redirect|name|resolution|known|x") as caught:
+            with pytest.raises(
+                websocket.WebSocketException, match=r"429|redirect|Redirect|name|resolution|known|x"
+            ) as caught:
                 websocket.create_connection(url, timeout=within(5), redirect_limit=0)
             assert (f"{status}" in str(caught.value)) is (status == 429)
         with pytest.raises(websocket.WebSocketBadStatusException, match="401"):

@@ -111,7 +111,16 @@ def test_strangers_stand_before_every_event_and_not_between_settle_and_the_end()
 
 def test_pings_stand_before_every_nth_event() -> None:
     pinged = rewrite.pinged(2, 1.0)(REPLY)
-    assert pinged == [DemandPong(b"demand-0", 1.0), CREATED, ONE, Sleep(1), DemandPong(b"demand-2", 1.0), TWO, Settle(), DONE]
+    assert pinged == [
+        DemandPong(b"demand-0", 1.0),
+        CREATED,
+        ONE,
+        Sleep(1),
+        DemandPong(b"demand-2", 1.0),
+        TWO,
+        Settle(),
+        DONE,
+    ]
 
 
 def test_things_can_follow_the_end() -> None:

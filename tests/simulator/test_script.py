@@ -31,7 +31,11 @@ def test_the_default_script_echoes_a_user_message_in_deltas() -> None:
 def test_the_default_script_plays_a_tool_conversation() -> None:
     with Simulator() as sim, connected(sim) as client:
         call = client.response('Please use read_file with {"path": "a.py"}.', tools=[TOOL])["output"][0]
-        assert (call["type"], call["name"], json.loads(call["arguments"])) == ("function_call", "read_file", {"path": "a.py"})
+        assert (call["type"], call["name"], json.loads(call["arguments"])) == (
+            "function_call",
+            "read_file",
+            {"path": "a.py"},
+        )
         output = {"type": "function_call_output", "call_id": call["call_id"], "output": "print(1)"}
         events = client.turn([output], tools=[TOOL], previous_response_id=sim.turns[0].response_id)
         assert text_of(events) == "The tool returned: print(1)"
@@ -180,7 +184,8 @@ def test_pacing_waits_between_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "before"), [("created", []), ("first_output", ["created", "in_progress"]), ("terminal", ["output_item.done"])]
+    ("point", "before"),
+    [("created", []), ("first_output", ["created", "in_progress"]), ("terminal", ["output_item.done"])],
 )
 def test_a_held_reply_waits_at_its_point(point: Any, before: list[str]) -> None:
     go = threading.Event()

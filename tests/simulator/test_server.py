@@ -49,8 +49,10 @@ def test_an_idle_connection_can_be_closed() -> None:
     with Simulator() as sim, connected(sim) as client:
         sim.close_connection()
         assert client.close_frame() == (1001, "going away")
-        sim.wait_for(lambda s: s.open_connections == 0, within(5))
-        assert (sim.closes[0].by, sim.closes[0].clean, sim.closes[0].code) == ("server", True, 1001)
+        client.leave()
+        sim.wait_for(lambda s: s.closes, within(5))
+        assert (sim.closes[0].by, sim.closes[0].clean, sim.open_connections) == ("server", True, 0)
+        assert sim.closes[0].code == 1000, "what this client's own close frame says"
 
 
 def test_a_response_can_be_closed_in_the_middle() -> None:
@@ -59,6 +61,7 @@ def test_a_response_can_be_closed_in_the_middle() -> None:
         client.event(), client.event()
         sim.close_connection(1011, "oops")
         assert client.close_frame() == (1011, "oops")
+        client.leave()
         sim.wait_for(lambda s: s.closes, within(5))
         assert sim.turns[0].status == "disconnected"
 

@@ -38,11 +38,11 @@ def test_a_client_that_does_not_trust_it_fails_and_is_counted() -> None:
 
 
 def test_a_terminal_event_larger_than_a_record_arrives_whole_also_byte_by_byte() -> None:
-    with Simulator([Reply.text("x").with_big_terminal(2_000_000), Reply.text("y")], tls=True) as sim:
-        with connected(sim, skip_utf8_validation=True) as client:
-            assert len(client.turn()[-1]["response"]["metadata"]["padding"]) == 2_000_000
-            sim.inject(FAULTS["split_every_byte"]())
-            assert text_of(client.turn()) == "y"
+    script = [Reply.text("x").with_big_terminal(2_000_000), Reply.text("y")]
+    with Simulator(script, tls=True) as sim, connected(sim, skip_utf8_validation=True) as client:
+        assert len(client.turn()[-1]["response"]["metadata"]["padding"]) == 2_000_000
+        sim.inject(FAULTS["split_every_byte"]())
+        assert text_of(client.turn()) == "y"
 
 
 def test_the_file_of_the_authority_is_removed_at_the_end() -> None:

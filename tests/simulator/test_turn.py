@@ -155,7 +155,9 @@ def test_a_malformed_request_is_refused(fields: dict[str, Any], code: str) -> No
         assert len(sim.turns) == 1
 
 
-@pytest.mark.parametrize("payload", [{"model": "m"}, {"model": "m", "stream": True, "input": []}, {"model": "m", "input": "x"}])
+@pytest.mark.parametrize(
+    "payload", [{"model": "m"}, {"model": "m", "stream": True, "input": []}, {"model": "m", "input": "x"}]
+)
 def test_a_well_formed_request_is_taken(payload: dict[str, Any]) -> None:
     assert invalid(payload) is None
 

@@ -14,21 +14,24 @@ CREATE_FRAME = b"\x81" + bytes([0x80 | len(CREATE)]) + b"\0\0\0\0" + CREATE
 
 
 def test_an_event_while_a_frame_is_being_split_waits_for_the_frames_end() -> None:
-    with Simulator(lambda turn: Reply.text("y" * 2000), faults=[FAULTS["split_every_byte"]()]) as sim:
-        with connected(sim) as client:
-            client.create()
-            sim.wait_for(lambda s: s.turns, within(5))
-            sim.push({"type": "keepalive"})
-            sim.ping(b"within")
-            events = client.events()
-            if "keepalive" not in [event["type"] for event in events]:  # the reply was quicker than the push
-                assert client.event() == {"type": "keepalive"}
-            assert text_of(events) == "y" * 2000
+    faults = [FAULTS["split_every_byte"]()]
+    with Simulator(lambda turn: Reply.text("y" * 2000), faults=faults) as sim, connected(sim) as client:
+        client.create()
+        sim.wait_for(lambda s: s.turns, within(5))
+        sim.push({"type": "keepalive"})
+        sim.ping(b"within")
+        events = client.events()
+        if "keepalive" not in [event["type"] for event in events]:  # the reply was quicker than the push
+            assert client.event() == {"type": "keepalive"}
+        assert text_of(events) == "y" * 2000
 
 
 def test_a_reader_that_stops_and_goes_on_loses_nothing() -> None:
     text = "z" * 5_000_000
-    with Simulator([Reply.text(text, deltas=50).no_items()]) as sim, connected(sim, skip_utf8_validation=True) as client:
+    with (
+        Simulator([Reply.text(text, deltas=50).no_items()]) as sim,
+        connected(sim, skip_utf8_validation=True) as client,
+    ):
         client.create()
         sim.wait_for(lambda s: s.turns, within(5))
         assert sim.turns[0].status == "in_progress"
@@ -47,7 +50,7 @@ def test_a_reader_that_stops_can_leave() -> None:
 
 def test_a_client_that_closes_within_a_frame_is_let_go() -> None:
     with Simulator(faults=[FAULTS["stall"]("within_event")]) as sim:
-        with raw_connection(sim) as raw:
+        with raw_connection(sim, wait=True) as raw:
             raw.sendall(CREATE_FRAME)
             sim.wait_for(lambda s: s.turns, within(5))
             received = b""
@@ -67,11 +70,21 @@ def test_a_half_closed_client_is_let_go() -> None:
 
 
 def test_a_frame_of_a_client_that_is_not_masked_is_closed_with_1002() -> None:
-    with Simulator() as sim, raw_connection(sim) as raw:
-        raw.sendall(b"\x81\x02{}")
-        received = b"".join(iter(lambda: raw.recv(4096), b""))
-        assert b"\x03\xea" in received
+    with Simulator() as sim:
+        with raw_connection(sim, wait=True) as raw:
+            raw.sendall(b"\x81\x02{}")
+            assert b"\x03\xea" in b"".join(iter(lambda: raw.recv(4096), b""))
         sim.wait_for(lambda s: s.closes, within(5))
+
+
+def test_a_client_that_does_not_wait_for_the_upgrade_to_break_the_protocol_harms_nobody() -> None:
+    with Simulator() as sim:
+        with raw_connection(sim) as raw:
+            raw.sendall(b"\x81\x02{}")
+            raw.shutdown(1)
+            while raw.recv(4096):
+                pass
+        sim.wait_for(lambda s: s.open_connections == 0, within(5))
 
 
 def test_a_close_frame_is_followed_by_the_end_of_tcp() -> None:

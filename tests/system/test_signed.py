@@ -305,7 +305,7 @@ def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask, tmp_p
 
 
 def test_the_attack_works_where_nothing_is_signed(run_host, tmp_path: Path) -> None:
-    """The control: without it, the tests above could pass because the attack is none. Shows plain beside signed, too."""
+    """The control: the tests above could pass because the attack is none. Shows plain beside signed, too."""
     host = run_host("""
 from thespian.actors import ActorSystem
 from tests.system.test_signed import framed, Bomb, pickle, send, ActorAddress, TCPv4ActorAddress

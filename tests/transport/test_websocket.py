@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import select
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.sync.server import ServerConnection, serve
 
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Received
@@ -33,8 +35,10 @@ from tests.transport.peer import (
     collect,
     connection,
     frame,
+    opened,
     read_frame,
     readable,
+    target,
     text,
     wait_for_end,
 )
@@ -411,6 +415,37 @@ def test_a_repr_shows_no_payload(connected: Connect) -> None:
     assert "CANARY" not in repr(transport)
     transport.close()
     assert "fd=-1" in repr(transport)
+
+
+def test_a_server_written_by_others_understands_and_is_understood() -> None:
+    quiet = logging.Logger("quiet")  # outside the tree: the library's own log is not ours
+
+    def handle(connection: ServerConnection) -> None:
+        connection.ping(b"are you there").wait(within(5))
+        for size in (0, 125, 126, 65536, 1_000_000):
+            data = connection.recv(decode=False)
+            assert isinstance(data, bytes) and len(data) == size
+            connection.send(data, text=True)
+        connection.send(iter(["in ", "three ", "fragments"]))
+        connection.close(4000, "done")
+
+    with serve(handle, "127.0.0.1", 0, logger=quiet) as server:
+        running = threading.Thread(target=server.serve_forever)
+        running.start()
+        transport = opened(target(f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"))
+        whole = Received()
+        for count, size in enumerate((0, 125, 126, 65536, 1_000_000)):
+            transport.send_text(b"x" * size)
+            flush_all(transport)
+            whole.messages += collect(transport, messages=1).messages
+            assert len(whole.messages) == count + 1
+        last = collect(transport)
+        assert last.messages == [b"in three fragments"]
+        assert fault_of(last) == (ErrorCode.WEBSOCKET_CLOSED, {"close_code": 4000, "close_reason": "done"})
+        transport.close()
+        server.shutdown()
+        running.join(within(5))
+    assert [len(message) for message in whole.messages] == [0, 125, 126, 65536, 1_000_000]
 
 
 # Whatever a server sends.
