@@ -1,24 +1,24 @@
-"""Two turns over one warm WebSocket: the second sends only what is new. With OPENAI_API_KEY set it asks OpenAI."""
+"""Two turns over one warm WebSocket: the second sends only what is new. With OPENAI_API_KEY set, it asks OpenAI."""
 
 import os
 
-from pixir_actors import Client, Request
+from pixir_actors import Client, Data, Request
 from pixir_actors.simulator import Simulator
 
 KEY = os.environ.get("OPENAI_API_KEY")
-MODEL = os.environ.get("OPENAI_MODEL", "gpt-5.5")
 
 with Simulator() as simulator, Client.embedded() as client:
-    base_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1") if KEY else simulator.base_url
+    url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1") if KEY else simulator.base_url
+    model = os.environ.get("OPENAI_MODEL", "gpt-5.5")
     history = []
     for question in ("Name a prime number, and say why it is one.", "And the next one?"):
         history.append({"role": "user", "content": question})
-        request = Request.responses(model=MODEL, input=history, api_key=KEY, base_url=base_url)
+        request = Request.responses(model=model, input=history, api_key=KEY, base_url=url)
         with client.stream("session-1", request) as stream:
-            for event in stream:  # Metadata: what was sent and why; Status; Data: one event of the provider
-                pass
+            for event in stream:
+                if isinstance(event, Data) and event.type == "response.output_text.delta":
+                    print(event.json()["delta"], end="", flush=True)
             stream.raise_for_failure()
-        history += stream.output
-        print(stream.text)
+        history += stream.output  # the caller owns the history, and always gives all of it
         sent = stream.metadata
-        print(f"  {sent['wire_bytes']} bytes sent of {sent['full_bytes']}: {sent['continuation_reset_reason'] or 'delta'}")
+        print(f"\n  {sent['wire_bytes']} of {sent['full_bytes']} bytes sent: {sent['continuation_reset_reason'] or 'delta'}")

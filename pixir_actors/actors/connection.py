@@ -20,7 +20,7 @@ from pixir_actors.actors import process
 from pixir_actors.actors.intake import Prepared
 from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.shell import ShellActor
-from pixir_actors.actors.sink import Sink
+from pixir_actors.actors.sink import ChannelSink, Sink
 from pixir_actors.actors.wire import Wire
 from pixir_actors.channel.frame import FrameType, failure_payload, metadata_payload, status_payload
 from pixir_actors.channel.sender import ChannelUnavailable
@@ -61,9 +61,10 @@ class ConnectionActor(ShellActor):
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
         self._conn = Connection.new(now=time.monotonic(), limits=Settings())
         self._wire = Wire(self.watch, type(self).connect, self._drive)
+        self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
         self._reported_at = float("-inf")
         self._reporting = self._sweeping = False
-        self._outbox = Outbox("", self.watch, send=self.send, on_gone=self._receiver_gone)
+        self._outbox = self._new_outbox("")
 
     # Messages
 
@@ -92,13 +93,22 @@ class ConnectionActor(ShellActor):
                 return
         self._begin = begin
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
-        self._outbox = Outbox(begin.connection_id, self.watch, send=self.send, on_gone=self._receiver_gone)
+        self._outbox = self._new_outbox(begin.connection_id)
         self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
         self.send(supervisor, m.Began(begin.connection_id, os.getpid()))
         self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []
         for message, sender in stash:
             self.handle(message, sender)
+
+    def _new_outbox(self, connection_id: str) -> Outbox:
+        return Outbox(
+            connection_id,
+            self.watch,
+            send=self.send,
+            on_gone=self._receiver_gone,
+            on_drained=self._receiver_drained,
+        )
 
     def _submit(self, submit: m.Submit, sender: Any) -> None:
         try:
@@ -202,14 +212,29 @@ class ConnectionActor(ShellActor):
         return ()
 
     def _send(self, action: do.Send) -> Iterable[inputs.Input]:
-        # `Sending` reaches the caller's process before the first byte leaves: should this process die, its verdict is right.
+        # `Sending` is in the kernel's hands before the first byte leaves: should this process die, the verdict is right. If
+        # an earlier stream of the same caller is in the way, the request waits until that has been taken.
         self._outbox.flush(time.monotonic())
+        if self._backlog():
+            self._unsent = action.data
+            return ()
         return self._wire.send(action.data)
+
+    def _backlog(self) -> bool:
+        turn = self._conn.turn
+        sink = None if turn is None else self._outbox[turn.request.request_id].sink
+        return isinstance(sink, ChannelSink) and sink.buffered() > 0
+
+    def _receiver_drained(self, _: Sink) -> None:
+        if self._unsent is not None and not self._backlog():
+            data, self._unsent = self._unsent, None
+            self._drive(self._wire.send(data))
 
     def _ping(self, _: do.Ping) -> Iterable[inputs.Input]:
         return self._wire.ping()
 
     def _close_socket(self, action: do.CloseSocket) -> Iterable[inputs.Input]:
+        self._unsent = None
         self._wire.close(action.code)
         return ()
 
@@ -312,6 +337,7 @@ class ConnectionActor(ShellActor):
 
     def defect(self) -> None:
         """A handler raised: answer everybody, close the socket, start over cold."""
+        self._unsent = None
         self._wire.close()
         self._wire.abandon()
         broken = failure_payload(Failure.of(ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS))

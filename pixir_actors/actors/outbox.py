@@ -30,6 +30,7 @@ class Outbox:
         watch: Where channels are registered.
         send: Sends a message to an actor.
         on_gone: Called when the receiver of a sink has gone; its tickets are still held then.
+        on_drained: Called when a channel has taken all that was buffered for it.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Outbox:
         *,
         send: Callable[[Any, Batch], None],
         on_gone: Callable[[Sink], None],
+        on_drained: Callable[[Sink], None],
     ) -> None:
         self._connection_id, self._watch = connection_id, watch
-        self._send, self._on_gone = send, on_gone
+        self._send, self._on_gone, self._on_drained = send, on_gone, on_drained
         self._tickets: dict[int, Ticket] = {}
         self._channels: dict[str, ChannelSink] = {}
         self._requesters: list[MessageSink] = []
@@ -136,7 +138,9 @@ class Outbox:
         sink = self._channels.get(channel)
         if sink is None:
             sender_end = Sender.connect(channel, connection_id=self._connection_id)
-            sink = self._channels[channel] = ChannelSink(sender_end, self._watch, self._on_gone)
+            sink = self._channels[channel] = ChannelSink(
+                sender_end, self._watch, on_gone=self._on_gone, on_drained=self._on_drained
+            )
         return sink
 
     def _requester(self, sender: Any) -> MessageSink:

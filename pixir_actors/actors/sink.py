@@ -36,8 +36,16 @@ class Sink(Protocol):
 class ChannelSink:
     """Frames to a client process, over its event channel."""
 
-    def __init__(self, sender: Sender, watch: Watch, on_gone: Callable[[ChannelSink], None]) -> None:
-        self._sender, self._watch, self._on_gone = sender, watch, on_gone
+    def __init__(
+        self,
+        sender: Sender,
+        watch: Watch,
+        *,
+        on_gone: Callable[[ChannelSink], None],
+        on_drained: Callable[[ChannelSink], None],
+    ) -> None:
+        self._sender, self._watch = sender, watch
+        self._on_gone, self._on_drained = on_gone, on_drained
         self._writing = False
         watch.add(sender.fileno(), self._ready)
         self._wait_for_room()
@@ -65,6 +73,8 @@ class ChannelSink:
             return
         self._sender.flush()
         self._wait_for_room()
+        if not self.buffered():
+            self._on_drained(self)
 
     def _wait_for_room(self) -> None:
         if self._sender.closed:

@@ -9,7 +9,7 @@ from pixir_actors.actors.intake import parse_events
 from pixir_actors.actors.watch import Watch
 from pixir_actors.core import inputs
 from pixir_actors.errors import ErrorCode
-from pixir_actors.transport.base import Connector, Fault, Target, Transport
+from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
 
 SLICE_MESSAGES: Final = 256
 SLICE_BYTES: Final = 1024 * 1024
@@ -71,6 +71,16 @@ class Wire:
         if transport is None:
             return
         received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
+        if received.more:
+            self._watch.again(self.read)
+        heard = self._heard(received)
+        if heard:
+            self._feed(heard)
+        # A pong was buffered while reading, and the socket did not take all of it.
+        if self._transport is transport and transport.pending_bytes():
+            self._feed(self._written(transport.flush()))
+
+    def _heard(self, received: Received) -> list[inputs.Input]:
         events, malformed = parse_events(received.messages)
         heard: list[inputs.Input] = []
         if received.frames:
@@ -79,13 +89,15 @@ class Wire:
             heard.append(inputs.SocketFailed(ErrorCode.WEBSOCKET_FAILED, {"reason": "invalid_json"}))
         elif received.fault is not None:
             heard.append(self._failed(received.fault))
-        elif received.more:
-            self._watch.again(self.read)
-        if heard:
-            self._feed(heard)
-        # A pong was buffered while reading, and the socket did not take all of it.
-        if self._transport is transport and transport.pending_bytes():
-            self._feed(self._written(transport.flush()))
+        return heard
+
+    def _last_words(self, fault: Fault) -> list[inputs.Input]:
+        """Return what a server said before a write to it failed: an error event or a close frame tell more than "reset"."""
+        assert self._transport is not None
+        heard = self._heard(self._transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES))
+        if not any(isinstance(last, inputs.SocketFailed) for last in heard):
+            heard.append(self._failed(fault))
+        return heard
 
     def _opened(self, _: bool) -> None:
         connector, self._connector = self._connector, None
@@ -97,6 +109,8 @@ class Wire:
             return
         self._transport = outcome
         self._watch.add(outcome.fileno(), self._ready)
+        # What the server sent right behind the upgrade may be in user space already (TLS), where no poll shows it.
+        self._watch.again(self.read)
         self._feed([inputs.Connected(self._token)])
 
     def _ready(self, readable: bool) -> None:
@@ -110,7 +124,7 @@ class Wire:
         transport = self._transport
         assert transport is not None
         if fault is not None:
-            return [self._failed(fault)]
+            return self._last_words(fault)
         pending = transport.pending_bytes() > 0
         self._watch.writing(transport.fileno(), pending)
         if pending or self._written_before is None:

@@ -61,7 +61,7 @@ class Call:
             elif frame.type == FrameType.QUEUED:
                 continue
             elif frame.type == FrameType.FAILED and self._moved(frame):
-                self._place()
+                self._place(moved=True)
                 continue
             if frame.type in (FrameType.FINISHED, FrameType.FAILED):
                 self._end()
@@ -78,17 +78,17 @@ class Call:
 
     # Placing
 
-    def _place(self) -> None:
-        """Bring the request to a connection that takes it."""
-        previous: Connection | None = None
+    def _place(self, *, moved: bool = False) -> None:
+        """Bring the request to a connection that takes it; `moved` says that the last one sent it back untouched."""
+        previous = self._connection if moved else None
         while self._placements < PLACEMENTS:
             self._placements += 1
             connection = self._dispatcher.connection(self._ask, fresh=previous is not None)
-            if previous is not None and connection.connection_id == previous.connection_id:
+            if not moved and previous is not None and connection.connection_id == previous.connection_id:
                 raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
             if self._try(connection):
                 return
-            previous = connection
+            previous, moved = connection, False
         raise self._failed(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
 
     def _try(self, connection: Connection) -> bool:
@@ -156,10 +156,8 @@ class Call:
     def _verdict(self, lost: ChannelLost | None) -> Delivery:
         if self._event_seen:
             return Delivery.ACCEPTED
-        if self._sending or lost is None:
-            return Delivery.AMBIGUOUS
-        # Frames of an earlier request may have been held up in the connection, and with them the word that ours was sent.
-        return Delivery.AMBIGUOUS if lost.loss.earlier_unfinished else Delivery.NOT_SENT
+        # Without a loss there is no telling what else is on the channel.
+        return Delivery.AMBIGUOUS if self._sending or lost is None else Delivery.NOT_SENT
 
     def _failed(self, code: ErrorCode, delivery: Delivery) -> StreamError:
         self._end()

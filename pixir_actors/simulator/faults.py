@@ -263,7 +263,7 @@ def stall(when: When = "after_first_event") -> Fault:
 
 @_named
 def freeze(when: When = "after_first_event") -> Fault:
-    """Neither send nor read any more from a point on; nothing is answered, and a large request cannot be written."""
+    """Neither send nor read any more from a point on; nothing is answered, nor is a request of 16 MiB taken."""
     return _ending("freeze", when, Freeze())
 
 

@@ -229,13 +229,12 @@ class Wire(asyncio.Protocol):
     async def freeze(self) -> None:
         """Neither read nor write until the client leaves. Always raises Gone.
 
-        The receive buffer is made small, so that a large request cannot be written. As nothing is read, the client's
+        A request larger than the kernel's buffers (some MiB) cannot be written by the client. As nothing is read, its
         leaving is seen by asking the kernel for the state of the connection.
         """
         self._frozen = True
         self._raw.pause_reading()
         sock = self._socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         while not self.gone.is_set():
             if sock.fileno() < 0:
                 break

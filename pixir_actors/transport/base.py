@@ -80,6 +80,7 @@ class Transport(Protocol):
     def receive(self, *, max_messages: int, max_bytes: int) -> Received:
         """Read what is there, TLS records included, at most about the given slice.
 
+        Call it once after opening as well: over TLS, what came behind the upgrade may be in user space already.
         Answers pings (the pong is buffered whole, so no partial frame ever stands between two others). A binary message is
         a fault (`websocket_failed`, reason "binary_frame"): a word may have been lost in it.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_any_frames_survive_any_cuts(sent: list[Frame], cuts: list[int]) -> None
     data = b"".join(map(encode, sent))
     decoder, received = Decoder(), []
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         received += decoder.feed(data[start:stop])
 
     assert received == sent
@@ -71,7 +72,7 @@ def test_a_frame_comes_out_with_its_last_byte() -> None:
 
 def test_the_header_is_fourteen_bytes_in_network_order() -> None:
     assert encode(Frame(FrameType.DATA, 2, 0x0102030405060708, b"ab")) == (
-        b"\0\0\0\x02" b"\x07" b"\x02" b"\x01\x02\x03\x04\x05\x06\x07\x08" b"ab"
+        b"\0\0\0\x02\x07\x02\x01\x02\x03\x04\x05\x06\x07\x08ab"
     )
 
 

@@ -9,13 +9,23 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from pixir_actors.channel import ChannelLost, ChannelUnavailable, Frame, FrameType, Inbox, Listener, ListenerClosed
-from pixir_actors.channel import Loss, Sender, local
+from pixir_actors.channel import (
+    ChannelLost,
+    ChannelUnavailable,
+    Frame,
+    FrameType,
+    Inbox,
+    Listener,
+    ListenerClosed,
+    Loss,
+    Sender,
+    local,
+)
 from pixir_actors.channel import listener as module
 from pixir_actors.channel.frame import Decoder, encode, hello
 from pixir_actors.errors import SystemStartFailed
@@ -217,6 +227,20 @@ def test_a_channel_that_broke_is_reported_once_the_inboxes_know(
     assert until(lambda: seen == [("c-1", NOT_CLEAN, "pixir-channel")])
 
 
+def test_a_channel_that_was_replaced_is_not_reported(listener: Listener, connect: Connect, inbox: Inbox) -> None:
+    lost: list[str] = []
+    listener.on_lost = lost.append
+    old, new = connect("c-1"), connect("c-1")
+    assert until(lambda: len(listener._by_channel) == 2)
+    old.close()
+    assert until(lambda: len(listener._by_channel) == 1)
+    new.send(data(1, "a"))
+
+    assert take(inbox) == ["a"]
+    assert lost == []
+    assert listener.connected("c-1")
+
+
 def test_a_callback_that_raises_does_not_end_the_thread(listener: Listener, connect: Connect, inbox: Inbox) -> None:
     def fail(_name: str) -> None:
         raise ValueError
@@ -309,6 +333,8 @@ def test_the_time_to_greet_is_five_seconds(listener: Listener) -> None:
 def test_another_users_process_is_refused(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_UCRED", Foreign())
     with plain(listener) as stranger:
+        with suppress(BrokenPipeError):
+            stranger.send(hello("c"))
         assert read_to_end(stranger) == b""
 
     assert listener.refused == 1

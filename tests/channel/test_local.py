@@ -101,7 +101,7 @@ def test_a_path_as_long_as_allowed_is_used(base: Path, stack: ExitStack, monkeyp
 def test_without_a_usable_directory_the_error_says_what_to_do(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(base / ("d" * 100)))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(SystemStartFailed, match="at most 107 bytes.*set TMPDIR to a shorter directory"):
+    with pytest.raises(SystemStartFailed, match=r"at most 107 bytes.*set TMPDIR to a shorter directory"):
         local.listen(5)
 
 
@@ -111,7 +111,7 @@ def test_a_failure_at_the_socket_leaves_nothing(base: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "rename", fail)
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(SystemStartFailed, match="could not be made in .*: Too many open files"):
+    with pytest.raises(SystemStartFailed, match=r"could not be made in .*: Too many open files"):
         local.listen(5)
 
     assert list(base.iterdir()) == []

@@ -186,6 +186,7 @@ def test_a_peer_that_dies_with_a_full_socket_lets_go_of_what_was_kept(sender: Se
     sender.flush()
 
     assert (sender.closed, sender.pending_bytes()) == (True, 0)
+    assert not sender._pending
 
 
 def test_the_end_of_the_peer_is_read(sender: Sender, peer: Peer) -> None:

@@ -30,7 +30,7 @@ LIMITS = [
     Settings(keepalive_interval=8.0, pong_timeout=3.0, idle_close_after=40.0, max_connection_age=60.0, queue_limit=2),
     Settings(queue_timeout=5.0, timeout=20.0, degraded_for=None, keepalive_interval=None, idle_close_after=15.0),
     Settings(connect_timeout=1.0, send_timeout=1.0, first_event_timeout=2.0, idle_timeout=2.0, queue_limit=0),
-    Settings(idle_close_after=3.0, degraded_for=20.0, first_event_timeout=9.0, max_connection_age=5.0, timeout=30.0),
+    Settings(idle_close_after=3.0, degraded_for=8.0, first_event_timeout=9.0, max_connection_age=5.0, timeout=30.0),
     Settings(pong_timeout=None, keepalive_interval=0.001, idle_close_after=0.001, degraded_for=0.001, timeout=9.0),
 ]
 """All of them end every wait, so that time alone answers every request."""
@@ -40,6 +40,8 @@ TOLD = (act.Queued, act.Sending, act.Show, act.ShowStatus, act.Deliver, *ENDS)
 REJECTIONS = (say.NOT_FOUND, say.LIMIT)
 FAILURES = (say.failed(), say.error(), say.event("response.cancelled"), say.error("connection_expiring", None))
 SOCKET_CODES = (ErrorCode.WEBSOCKET_CLOSED, ErrorCode.WEBSOCKET_READ_FAILED, ErrorCode.WEBSOCKET_FAILED)
+PAUSES = [0.0] * 6 + [0.01] * 3 + [0.3, 2.0]
+"""Seconds that may pass between two happenings."""
 LATE = 0.25
 """Seconds by which wakeups may be late where time alone passes."""
 
@@ -82,6 +84,8 @@ class World:
         self.ids = 0
         self.history: list[Any] = []
         self.seen: Counter[tuple[State, type, State]] = Counter()
+        self.sends: Counter[tuple[bool, bool, bool]] = Counter()
+        """Requests written: as a delta, after a rejection, after a dead socket."""
         self.count = 0
         self.feed(put.Begun())
 
@@ -149,6 +153,7 @@ class World:
         own = full.get("previous_response_id")
         assert ("previous_response_id" in wire) == (turn.plan.attempted or own is not None)
         assert (peer.endpoint, peer.fingerprint) == (turn.request.endpoint, turn.request.fingerprint)
+        self.sends[turn.plan.attempted, bool(turn.replays), turn.replaced] += 1
         if turn.plan.attempted:
             assert own is None and wire["previous_response_id"] == peer.newest
             meant = peer.cache[peer.newest] + wire["input"]
@@ -182,7 +187,7 @@ class World:
 
     def step(self) -> None:
         """Let one thing happen, drawn by weight."""
-        self.now += self.rng.choice([0.0, 0.0, 0.0, 0.01, 0.3, 2.0])
+        self.now += self.rng.choice(PAUSES)
         happening = self.rng.choices(list(HAPPENINGS), WEIGHTS)[0]
         happening(self)
         if self.rng.random() < 0.02:
@@ -190,7 +195,7 @@ class World:
 
     def submit(self) -> None:
         living = [life for life in self.lives.values() if not life.ended]
-        if living and self.rng.random() < 0.7:
+        if living and self.rng.random() < 0.85:
             return
         if len(self.lives) > 8:
             self.lives = {name: life for name, life in self.lives.items() if not life.ended}
@@ -202,8 +207,8 @@ class World:
             request_id=f"r{self.ids}",
             payload=payload,
             body=body,
-            endpoint="wss://other/" if rare < 0.05 else say.URL,
-            fingerprint="other" if rare > 0.95 else "who",
+            endpoint="wss://other/" if rare < 0.02 else say.URL,
+            fingerprint="other" if rare > 0.98 else "who",
             key="'k'",
             limits=limits,
             received_at=self.now - self.rng.choice([0.0, 0.0, 1.0]),
@@ -216,16 +221,16 @@ class World:
         """Return the conversation as its caller has it: grown, sometimes edited, branched or begun anew."""
         draw = self.rng.random()
         items = list(self.history)
-        if draw < 0.1 or len(items) > 12:
+        if draw < 0.04 or len(items) > 12:
             items = []
-        elif draw < 0.2 and items:
+        elif draw < 0.08 and items:
             items[self.rng.randrange(len(items))] = say.user(f"edited {self.ids}")
-        elif draw < 0.25 and items:
+        elif draw < 0.11 and items:
             items.pop(self.rng.randrange(len(items)))
-        if draw > 0.03:
+        if draw > 0.02:
             items.append(say.user(f"question {self.ids}"))
         self.history = items
-        body: dict[str, Any] = {"model": "other" if draw > 0.95 else "gpt", "input": items}
+        body: dict[str, Any] = {"model": "other" if draw > 0.97 else "gpt", "input": items}
         if 0.9 < draw < 0.93:
             body["previous_response_id" if draw < 0.92 else "conversation"] = "theirs"
         return body
@@ -234,7 +239,7 @@ class World:
         if self.opening is None or self.conn.turn is None:
             return self.stale(put.Connected(self.conn.opening + self.rng.choice([-1, 1])))
         token, self.opening = self.opening, None
-        if self.rng.random() < 0.15:
+        if self.rng.random() < 0.08:
             code = self.rng.choice([ErrorCode.WEBSOCKET_CONNECT_FAILED, ErrorCode.WEBSOCKET_HANDSHAKE_FAILED])
             self.feed(put.ConnectFailed(token, code, retry_after=self.rng.choice([None, 3.0])))
         else:
@@ -271,9 +276,9 @@ class World:
         kind = rng.random()
         script = [say.RATE_LIMITS] * (kind < 0.2) + [say.created(id)] * (kind < 0.8)
         peer.awaited = None
-        if kind < (0.3 if doubtful else 0.1):
+        if kind < (0.25 if doubtful else 0.04):
             script.append(rng.choice(REJECTIONS))
-        elif kind < 0.4:
+        elif kind < (0.35 if doubtful else 0.12):
             script += [say.delta("x"), rng.choice(FAILURES), say.error()]
         else:
             peer.awaited = id

@@ -65,11 +65,11 @@ class Client:
         assert opcode == websocket.ABNF.OPCODE_CLOSE, (opcode, data[:80])
         return int.from_bytes(data[:2], "big"), data[2:].decode()
 
-    def silent_for(self, seconds: float = 0.1) -> bool:
-        """Say whether nothing comes for a while."""
+    def silent_for(self, seconds: float = 0.1, *, control: bool = False) -> bool:
+        """Say whether no message, or with `control` no frame at all, comes for a while."""
         self.socket.settimeout(seconds)
         try:
-            self.frame()
+            self.socket.recv_data(control_frame=control)
         except websocket.WebSocketTimeoutException:
             return True
         finally:

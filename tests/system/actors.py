@@ -27,6 +27,11 @@ class Helper(Actor):
                 self.send(self.child, ("answer", sender))
             case ("answer", asker):
                 self.send(asker, os.getpid())
+            case ("child's refusals",):
+                self.child = self.createActor(Helper)
+                self.send(self.child, ("answer refusals", sender))
+            case ("answer refusals", asker):
+                self.send(asker, refusals())
             case ("freeze children", count):
                 self.frozen = [self.createActor(Helper) for _ in range(count)]
                 for child in self.frozen:

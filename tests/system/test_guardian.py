@@ -46,7 +46,7 @@ def test_killing_the_admin_ends_everything(running: EmbeddedSystem, sent: signal
     """Thespian would leave actors that run on, and a logger that holds the port so that nobody can start again."""
     pids = running.pids()
 
-    os.kill(pids[1], signal.SIGKILL)
+    os.kill(pids[1], sent)
 
     assert all_gone(pids)
 

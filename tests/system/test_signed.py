@@ -13,11 +13,12 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 
 import pytest
 import thespian.system.transport.TCPTransport as plain
 from thespian.actors import ActorAddress, ActorSystemException
+from thespian.system.transport import TransmitIntent
 from thespian.system.transport.IPBase import TCPv4ActorAddress
 
 from pixir_actors.errors import SystemStartFailed
@@ -302,6 +303,7 @@ def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask, tmp_p
     assert ask("refusals") == before + len(wires)
     assert ask("echo", "alive") == "alive"
     assert system.pids() == pids
+    assert ask("child's refusals") == 0
 
 
 def test_the_attack_works_where_nothing_is_signed(run_host, tmp_path: Path) -> None:
@@ -347,7 +349,7 @@ finally:
 def test_a_message_of_one_system_is_refused_by_another_in_the_same_process(system: EmbeddedSystem, ask) -> None:
     with EmbeddedSystem.start(start_timeout=within(20)) as other:
         frame = other.actor_system._systemBase.transport.serializer
-        intent = type("Intent", (), {"message": ("echo", "replayed")})
+        intent = TransmitIntent(None, ("echo", "replayed"))
         before = ask("refusals")
 
         for port in ports(system):
@@ -367,8 +369,16 @@ def test_joining_with_another_key_fails(system: EmbeddedSystem, monkeypatch: pyt
         signed.join_system(OTHER_KEY, system.port)
 
 
+def test_a_message_whose_peer_closed_is_tried_again_soon() -> None:
+    """Where the peer dies between the connection and the message, Thespian itself waits for 35 s."""
+    transport, intent = signed.load_transport(KEY).TCPTransport, TransmitIntent(None, "message")
+
+    assert transport._next_XMIT_6(SimpleNamespace(_XMITStepSendConnect=1), intent)
+
+    assert intent.delay() <= signed.RETRY_PERIOD
+
+
 def test_a_peer_that_dies_with_a_message_unread_does_not_hold_up_its_sender(system: EmbeddedSystem) -> None:
-    """Thespian itself tries again after 35 s."""
     with system.actor_system.private() as endpoint:
         mortal = system.actor_system.createActor(Helper)
         pid = endpoint.ask(mortal, ("pid",), within(10))
