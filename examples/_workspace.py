@@ -72,7 +72,7 @@ TOOLS = [
     _function("replace", "Replace a text in a file of the project.", "path", "old", "new"),
     _function("run_tests", "Run the project's tests."),
 ]
-INSTRUCTIONS = "You are a coding agent on a small Python project. Use the tools, one at a time. Answer in one sentence or two."
+INSTRUCTIONS = "You are a coding agent on a small Python project. Use the tools, one at a time. Answer in a sentence or two."
 
 
 class Workspace:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import urllib.request
+from collections import defaultdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -26,15 +27,23 @@ from _provider import Item, Provider, provider
 from pixir_actors import Client, Data, PixirError, Settings, StreamError
 
 
+class Session:
+    """One conversation. The lock is held for a whole turn: the next question's history includes its answer."""
+
+    def __init__(self) -> None:
+        self.history: list[Item] = []
+        self.lock = threading.Lock()
+
+
 class HostApp(ThreadingHTTPServer):
-    """Conversations by session name, kept in memory."""
+    """Conversations by name, kept in memory."""
 
     daemon_threads = False  # so that server_close() waits for the requests that are under way
 
     def __init__(self, port: int, client: Client, there: Provider) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.client, self.provider = client, there
-        self.histories: dict[str, list[Item]] = {}
+        self.sessions: defaultdict[str, Session] = defaultdict(Session)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -45,24 +54,25 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a question with a stream of events, or with a status that says why not."""
         query = parse_qs(urlsplit(self.path).query)
-        session, asked = query.get("session", ["default"])[0], query.get("ask", [""])[0]
-        history = [*self.server.histories.get(session, []), {"role": "user", "content": asked}]
+        key, asked = query.get("session", ["default"])[0], query.get("ask", [""])[0]
+        session = self.server.sessions[key]
         try:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._answer(session, history)
+            with session.lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._answer(key, session, asked)
         except StreamError as error:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, error, error.retry_after)
         except PixirError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, error, None)
 
-    def _answer(self, session: str, history: list[Item]) -> None:
-        with self.server.client.stream(session, self.server.provider.request(history)) as stream:
+    def _answer(self, key: str, session: Session, asked: str) -> None:
+        history = [*session.history, {"role": "user", "content": asked}]
+        with self.server.client.stream(key, self.server.provider.request(history)) as stream:
             for event in stream:
                 if isinstance(event, Data):
                     self._begin()
                     self.wfile.write(event.sse)
             stream.raise_for_failure()
-        self.server.histories[session] = history + stream.output
+        session.history = history + stream.output
 
     _begun = False
 

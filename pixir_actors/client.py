@@ -204,4 +204,7 @@ class Client:
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
     proxy, ca_file = connection_environment(url, os.environ)
-    return settings.override({"proxy": settings.proxy or proxy, "ca_file": settings.ca_file or ca_file})
+    ca_file = settings.ca_file or ca_file
+    # The actors have another working directory.
+    absolute = None if ca_file is None else os.path.abspath(ca_file)
+    return settings.override({"proxy": settings.proxy or proxy, "ca_file": absolute})

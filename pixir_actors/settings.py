@@ -88,7 +88,7 @@ ALLOWED: Final[dict[str, Any]] = {
     "max_connection_age": _Age(),
     "queue_limit": _Count(0, 10_000),
     "max_connections": _Count(1, 100_000),
-    "max_request_bytes": _Count(1, 1024 * MIB),
+    "max_request_bytes": _Count(1, 100 * MIB),  # an actor message has at most 128 MiB
     "max_message_bytes": _Count(1024, 1024 * MIB),
     "max_buffered_bytes": _Count(1024, 16 * 1024 * MIB),
     "ca_file": _Text(),

@@ -262,12 +262,12 @@ class ConnectionActor(ShellActor):
         return ()
 
     def _finish(self, action: do.Finish) -> Iterable[inputs.Input]:
-        said_no = b"" if action.failure is None else failure_payload(action.failure)
+        said_no = b"" if action.failure is None else _encoded(action.failure)
         self._outbox.put(action.request_id, FrameType.FINISHED, said_no)
         return ()
 
     def _fail(self, action: do.Fail) -> Iterable[inputs.Input]:
-        self._outbox.put(action.request_id, FrameType.FAILED, failure_payload(action.failure))
+        self._outbox.put(action.request_id, FrameType.FAILED, _encoded(action.failure))
         return ()
 
     def _redirect(self, action: do.Redirect) -> Iterable[inputs.Input]:
@@ -355,6 +355,14 @@ class ConnectionActor(ShellActor):
         if self._conn.state is not State.STOPPED:
             self._drive([inputs.StopAsked(ErrorCode.SHUTTING_DOWN)])
         self._outbox.close()
+
+
+def _encoded(failure: Failure) -> bytes:
+    try:
+        return failure_payload(failure)
+    except TypeError:
+        # The provider's error object is nested deeper than JSON is written; its facts are in the details.
+        return failure_payload(replace(failure, error={}))
 
 
 _HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {

@@ -84,6 +84,8 @@ class ShellActor(Actor):
         return ThespianWatch([self.watch.fileno()])
 
     def _sort(self, message: Any, sender: Any) -> None:
+        if self.ended:
+            return
         match message:
             case WatchMessage():
                 self.watch.dispatch()
@@ -95,10 +97,18 @@ class ShellActor(Actor):
                 else:
                     self.rang(name, token)
             case ActorExitRequest():
-                self.ended = True
-                self.exiting()
-            case _ if not self.ended:
+                self._exit()
+            case _:
                 self.handle(message, sender)
+
+    def _exit(self) -> None:
+        self.ended = True
+        try:
+            self.exiting()
+        finally:
+            # A process of its own takes its descriptors with it, and Thespian watches them until then.
+            if self.in_process:
+                self.watch.close()
 
     def _poll_later(self) -> None:
         wanted = _BUSY_POLL if self.busy else _IDLE_POLL

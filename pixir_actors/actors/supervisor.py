@@ -89,7 +89,7 @@ class SupervisorActor(ShellActor):
         if child is None:
             self._start_or_wait(ask, asker, now)
             return
-        if ask.notify:
+        if ask.notify and asker not in child.watchers:
             child.watchers.append(asker)
         if child.address is None:
             child.waiting.append((asker, ask.ask_id))

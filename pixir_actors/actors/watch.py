@@ -7,6 +7,7 @@ or writable where that was asked for. It stays the same for the actor's life.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Callable
@@ -44,7 +45,8 @@ class Watch:
     def remove(self, fd: int) -> None:
         """Forget `fd`; call before it is closed."""
         if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            with contextlib.suppress(OSError):  # it is closed already, and the kernel has forgotten it
+                self._epoll.unregister(fd)
 
     def again(self, call: Callable[[], None]) -> None:
         """Have `call` called in the next `dispatch`, which comes at once: for work left in user space."""
@@ -67,6 +69,7 @@ class Watch:
             call()
 
     def close(self) -> None:
-        """Close the descriptor. The process's end does it too; never while Thespian watches it."""
-        self._epoll.close()
-        os.close(self._alarm)
+        """Close the descriptor. The process's end does it too; never while Thespian watches it. Idempotent."""
+        if not self._epoll.closed:
+            self._epoll.close()
+            os.close(self._alarm)

@@ -15,7 +15,7 @@ No Thespian, no policy, and no payload is ever logged.
 """
 
 from pixir_actors.channel.exchange import ListenerClosed
-from pixir_actors.channel.frame import ChannelProtocolError, DataKind, Frame, FrameType
+from pixir_actors.channel.frame import ChannelProtocolError, Frame, FrameType
 from pixir_actors.channel.inbox import ChannelLost, Inbox, InboxClosed, Loss
 from pixir_actors.channel.listener import Listener
 from pixir_actors.channel.sender import ChannelUnavailable, Sender
@@ -24,7 +24,6 @@ __all__ = [
     "ChannelLost",
     "ChannelProtocolError",
     "ChannelUnavailable",
-    "DataKind",
     "Frame",
     "FrameType",
     "Inbox",

@@ -38,13 +38,11 @@ class Channel:
     Attributes:
         connection_id: From its greeting.
         inboxes: Open inboxes of requests that have not ended, by request id: bound to this channel or fed by it.
-        unfinished: Requests that have begun on this channel and not ended, in order, whether or not an inbox is open.
         held_by: The inbox for whose consumer the channel is left unread.
     """
 
     connection_id: str
     inboxes: dict[int, Inbox] = field(default_factory=dict)
-    unfinished: dict[int, None] = field(default_factory=dict)
     held_by: Inbox | None = None
 
 
@@ -109,7 +107,7 @@ class Exchange:
             if channel is not None:
                 self._attach(inbox, channel)
             elif connection_id in self._broken:
-                inbox.lose(Loss(clean=False, earlier_unfinished=False))
+                inbox.lose(Loss(clean=False))
             else:
                 self._waiting.setdefault(connection_id, {})[inbox.request_id] = inbox
                 inbox.place = connection_id
@@ -192,7 +190,7 @@ class Exchange:
                 if newer is not None and not inbox.started:
                     self._attach(inbox, newer)
                     continue
-                inbox.lose(_loss(channel, inbox, goodbye))
+                inbox.lose(Loss(clean=goodbye and not inbox.started))
                 lost.append(inbox)
         for inbox in lost:
             inbox.wake()
@@ -206,8 +204,7 @@ class Exchange:
             self._waiting.clear()
             unfinished = [inbox for inbox in self._inboxes.values() if not inbox.final]
             for inbox in unfinished:
-                channel = inbox.place
-                inbox.lose(_loss(channel if isinstance(channel, Channel) else None, inbox, goodbye=False))
+                inbox.lose(Loss(clean=False))
         for inbox in unfinished:
             inbox.wake()
 
@@ -226,10 +223,6 @@ class Exchange:
         if request_id == 0:
             raise ChannelProtocolError("a frame about the channel itself came out of place")
         ended = run[-1][0] >= FrameType.FINISHED
-        if ended:
-            channel.unfinished.pop(request_id, None)
-        else:
-            channel.unfinished.setdefault(request_id)
         inbox = self._inboxes.get(request_id)
         if inbox is None or not self._feeds(channel, inbox):
             return None
@@ -296,13 +289,6 @@ class Exchange:
         self._broken[connection_id] = None
         if len(self._broken) > _MAX_BROKEN:
             del self._broken[next(iter(self._broken))]
-
-
-def _loss(channel: Channel | None, inbox: Inbox, goodbye: bool) -> Loss:
-    """Describe how `inbox` lost its channel. A request without a frame comes after all that had one."""
-    front = next(iter(channel.unfinished), None) if channel is not None else None
-    earlier = front is not None and front != inbox.request_id
-    return Loss(clean=goodbye and not inbox.started, earlier_unfinished=earlier)
 
 
 def _slow_consumer(inbox: Inbox) -> Frame:

@@ -50,17 +50,8 @@ class FrameType(IntEnum):
     FAILED = 9
 
 
-class DataKind(IntEnum):
-    """What the sender knows of a DATA frame without the receiver parsing it."""
-
-    OTHER = 0
-    TEXT_DELTA = 1
-    OUTPUT_ITEM_DONE = 2
-    TERMINAL = 3
-
-
 class Frame(NamedTuple):
-    """One frame. `type` and `kind` are plain integers, equal to their `FrameType` and `DataKind`."""
+    """One frame. `type` and `kind` are plain integers, equal to their `FrameType` and, for DATA, `core.server_event.Tag`."""
 
     type: int
     kind: int

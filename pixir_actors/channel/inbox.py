@@ -26,12 +26,9 @@ class Loss:
 
     Attributes:
         clean: The connection said goodbye before any frame of this request: it had not taken it by then.
-        earlier_unfinished: A request of the same channel that came before this one was not finished, so as far as the
-            received frames tell, this one was still waiting its turn.
     """
 
     clean: bool
-    earlier_unfinished: bool
 
 
 class ChannelLost(Exception):

@@ -7,7 +7,7 @@ on the channel before the first byte of a request leaves.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel.exchange import ListenerClosed
@@ -22,6 +22,8 @@ CANCEL_TIMEOUT: Final = 2.0
 PROBE_AFTER: Final = 10.0
 """Seconds of silence after which a connection is asked whether it is alive."""
 PROBE_TIMEOUT: Final = 5.0
+LAST_FRAMES: Final = 2.0
+"""Seconds that the last frames of a request may be on their way when its connection says that it has ended."""
 PLACEMENTS: Final = 4
 """How often a request that no connection has touched is brought to the next one."""
 
@@ -97,15 +99,15 @@ class Call:
         source = self._source
         source.bind(connection.connection_id)
         self._connection = connection
-        answer = self._link.ask(
-            connection.address, self._submit, timeout=SUBMIT_TIMEOUT, give_up=lambda: source.lost is not None
-        )
+        answer = self._ask_connection(self._submit, timeout=SUBMIT_TIMEOUT)
         if isinstance(answer, m.Refused):
             self._end()
             if answer.failure.code is ErrorCode.INVALID_PROVIDER_REQUEST:
                 details = answer.failure.details
                 raise InvalidRequest(str(details.get("field", "body")), str(details.get("problem", "is not valid")))
             raise exception_from(answer.failure)
+        # A goodbye to an idle channel may have crossed the request, which then opens another channel.
+        source.bind(connection.connection_id)
         # A frame says as much as an answer; its connection may have ended since.
         return answer is not None or source.started
 
@@ -127,37 +129,50 @@ class Call:
         while True:
             try:
                 frame = self._source.get(PROBE_AFTER)
-            except ChannelLost as lost:
-                raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict(lost)) from None
+            except ChannelLost:
+                raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict(lost=True)) from None
             except InboxClosed:
-                raise self._failed(ErrorCode.CANCELLED, self._verdict(None)) from None
+                raise self._failed(ErrorCode.CANCELLED, self._verdict()) from None
             except ListenerClosed as closed:
                 if self._dispatcher.closing:
-                    raise self._failed(ErrorCode.SHUTTING_DOWN, self._verdict(None)) from None
+                    raise self._failed(ErrorCode.SHUTTING_DOWN, self._verdict()) from None
                 raise PixirError(str(closed)) from closed
+            frame = frame or self._probe()
             if frame is not None:
                 return frame
-            self._probe()
 
-    def _probe(self) -> None:
-        """Nothing has come for a while: find out whether the connection is alive."""
+    def _probe(self) -> Frame | None:
+        """Nothing has come for a while: find out whether the connection is alive and still has the request.
+
+        Returns:
+            A frame that came meanwhile, or None: go on waiting.
+        """
+        assert self._source is not None
+        answer = self._ask_connection(m.Probe(self._submit.request_id, self._submit.channel), timeout=PROBE_TIMEOUT)
+        if answer is None and self._source.lost is None:
+            raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, self._verdict())
+        if answer is None or answer.held:
+            return None
+        frame = self._source.get(LAST_FRAMES)
+        if frame is None:
+            raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict())
+        return frame
+
+    def _ask_connection(self, question: m.Submit | m.Probe, *, timeout: float) -> Any | None:
+        """Ask the connection, as long as its channel has not broken."""
         assert self._source is not None and self._connection is not None
         source = self._source
-        probe = m.Probe(self._submit.request_id, self._submit.channel)
-        answer = self._link.ask(
-            self._connection.address,
-            probe,
-            timeout=PROBE_TIMEOUT,
-            give_up=lambda: source.lost is not None,
-        )
-        if source.lost is None and answer is None:
-            raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, self._verdict(None))
 
-    def _verdict(self, lost: ChannelLost | None) -> Delivery:
+        def broken() -> bool:
+            return source.lost is not None and not source.lost.clean
+
+        return self._link.ask(self._connection.address, question, timeout=timeout, give_up=broken)
+
+    def _verdict(self, *, lost: bool = False) -> Delivery:
         if self._event_seen:
             return Delivery.ACCEPTED
-        # Without a loss there is no telling what else is on the channel.
-        return Delivery.AMBIGUOUS if self._sending or lost is None else Delivery.NOT_SENT
+        # A channel that broke had held the word that the request is being sent; where it has not, there is no telling.
+        return Delivery.NOT_SENT if lost and not self._sending else Delivery.AMBIGUOUS
 
     def _failed(self, code: ErrorCode, delivery: Delivery) -> StreamError:
         self._end()

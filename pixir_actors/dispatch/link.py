@@ -21,6 +21,7 @@ from thespian.actors import ActorSystemException
 from pixir_actors.actors.messages import SUPERVISOR_NAME, answers
 from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.channel.frame import Frame
+from pixir_actors.channel.inbox import Loss
 from pixir_actors.channel.listener import Listener
 from pixir_actors.errors import PixirError, SystemStartFailed
 
@@ -35,8 +36,8 @@ class Source(Protocol):
     """Where the frames of one request come from; `channel.inbox.Inbox` is one."""
 
     @property
-    def lost(self) -> object | None:
-        """Not None when no more frames can come although the request has not ended."""
+    def lost(self) -> Loss | None:
+        """How the channel ended, if it did before the request."""
 
     @property
     def started(self) -> bool:

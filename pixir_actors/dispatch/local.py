@@ -12,6 +12,7 @@ from typing import Any
 
 from pixir_actors.actors.messages import Batch, BatchAck, answers
 from pixir_actors.channel.frame import Frame
+from pixir_actors.channel.inbox import Loss
 from pixir_actors.dispatch.link import ASK_SLICE, Source, supervisor_of
 from pixir_actors.errors import PixirError
 
@@ -106,7 +107,7 @@ class LocalLink:
 class LocalSource:
     """Frames of one request, pumped out of a local system."""
 
-    lost: object | None = None
+    lost: Loss | None = None
 
     def __init__(self, link: LocalLink, request_id: int) -> None:
         self._link, self._request_id = link, request_id

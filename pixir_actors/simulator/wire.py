@@ -166,16 +166,16 @@ class Wire(asyncio.Protocol):
         await self._drained()
 
     async def write_bytewise(self, data: bytes, every: float = 0.0) -> None:
-        """Write each byte by itself, with `every` seconds between them. Raises Gone."""
-        # TLS transports never resume with a limit of 0.
-        self._transport.set_write_buffer_limits(high=0 if self._transport is self._raw else 1)
+        """Write each byte by itself, with `every` seconds between them. Raises Gone.
+
+        A client that leaves megabytes unread, more than the kernel takes, gets what waited in one piece.
+        """
         for index in range(len(data)):
             self._check_open()
             self._cork()
             self._transport.write(data[index : index + 1])
             await self._drained()
             await (self.pause(every) if every else asyncio.sleep(0))
-        self._transport.set_write_buffer_limits()
         self._uncork()
 
     def post(self, frames: bytes) -> None:

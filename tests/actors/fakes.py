@@ -165,15 +165,15 @@ class Dialer:
         self.targets.append(target)
         connector = FakeConnector()
         self.connectors.append(connector)
-        outcome = self.outcomes.popleft() if self.outcomes else self.transport
+        outcome = self.outcomes.popleft() if self.outcomes else self._new()
         if outcome is not None:
-            connector.end(outcome if isinstance(outcome, Fault) else self._new())
+            connector.end(outcome)
         return connector
 
     @property
-    def transport(self) -> FakeTransport | Any:
+    def transport(self) -> FakeTransport:
         """The newest transport."""
-        return self.transports[-1] if self.transports else True
+        return self.transports[-1]
 
     def _new(self) -> FakeTransport:
         self.transports.append(FakeTransport())
@@ -328,8 +328,8 @@ class Room:
 def submit(request_id: int, *items: Any, settings: Settings | None = None, url: str = URL, **options: Any) -> m.Submit:
     """Return a request of a conversation as `Submit.of` builds it."""
     request = Request.responses(model="gpt", input=list(items) or [user("hello")], api_key="sk-canary", base_url=url)
-    made = m.Submit.of(request_id, "session", Request(url, request.headers, request.body), (settings or Settings()).override(options))
-    return made
+    request = Request(url, request.headers, request.body)
+    return m.Submit.of(request_id, "session", request, (settings or Settings()).override(options))
 
 
 def user(text: str) -> dict[str, Any]:

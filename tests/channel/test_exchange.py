@@ -12,7 +12,7 @@ from pixir_actors.errors import Delivery, ErrorCode
 from tests.channel.conftest import frame
 
 SLICE = 1000
-NOT_CLEAN = Loss(clean=False, earlier_unfinished=False)
+NOT_CLEAN = Loss(clean=False)
 
 
 class Desk:
@@ -170,7 +170,7 @@ def test_the_running_request_is_lost_and_those_behind_it_know_that_it_was_there(
     assert desk.exchange.leave(channel, goodbye=False)
 
     assert loss(running) == NOT_CLEAN
-    assert loss(behind) == loss(bound) == Loss(clean=False, earlier_unfinished=True)
+    assert loss(behind) == loss(bound) == Loss(clean=False)
     assert other.lost is None
 
 
@@ -190,7 +190,7 @@ def test_a_request_that_nobody_reads_any_more_still_stands_in_front(desk: Desk) 
     desk.deliver(channel, frame(1, "dropped"))
     desk.exchange.leave(channel, goodbye=False)
 
-    assert loss(second) == Loss(clean=False, earlier_unfinished=True)
+    assert loss(second) == Loss(clean=False)
 
 
 def test_a_bound_request_alone_on_its_channel_has_none_before_it(desk: Desk) -> None:
@@ -207,7 +207,7 @@ def test_a_goodbye_is_a_clean_loss_for_a_request_without_a_frame(desk: Desk) -> 
     desk.deliver(channel, frame(2, "a"))
     desk.exchange.leave(channel, goodbye=True)
 
-    assert loss(bound) == Loss(clean=True, earlier_unfinished=True)
+    assert loss(bound) == Loss(clean=True)
     assert loss(running) == NOT_CLEAN
 
 
@@ -309,7 +309,7 @@ def test_shutting_loses_all_that_has_not_ended(desk: Desk) -> None:
     desk.deliver(channel, queued(1), queued(2), end(5))
     desk.exchange.shut()
 
-    assert loss(behind).earlier_unfinished
+    assert loss(behind) == NOT_CLEAN
     assert loss(running) == loss(bound) == loss(alone) == NOT_CLEAN
     assert done.lost is None
     with pytest.raises(ListenerClosed, match="is closed"):
@@ -425,4 +425,4 @@ def test_a_failed_slow_request_still_stands_before_the_next(desk: Desk) -> None:
     desk.deliver(channel, big(1))
     desk.exchange.leave(channel, goodbye=False)
 
-    assert loss(second) == Loss(clean=False, earlier_unfinished=True)
+    assert loss(second) == Loss(clean=False)

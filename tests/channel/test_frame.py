@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixir_actors.channel import frame as frames
-from pixir_actors.channel.frame import ChannelProtocolError, DataKind, Decoder, Frame, FrameType, encode
+from pixir_actors.channel.frame import ChannelProtocolError, Decoder, Frame, FrameType, encode
+from pixir_actors.core.server_event import Tag
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from tests.conftest import within
 
@@ -19,8 +20,8 @@ CANARY = "sk-canary-1234"
 STREAM = [
     Frame(FrameType.HELLO, 0, 0, b"hello"),
     Frame(FrameType.QUEUED, 0, 7, b""),
-    Frame(FrameType.DATA, DataKind.TEXT_DELTA, 7, b'{"type":"response.output_text.delta"}'),
-    Frame(FrameType.DATA, DataKind.TERMINAL, 2**64 - 1, b"x" * 300),
+    Frame(FrameType.DATA, Tag.TEXT_DELTA, 7, b'{"type":"response.output_text.delta"}'),
+    Frame(FrameType.DATA, Tag.TERMINAL, 2**64 - 1, b"x" * 300),
     Frame(FrameType.FINISHED, 0, 7, b""),
     Frame(FrameType.GOODBYE, 0, 0, b""),
 ]

@@ -14,7 +14,7 @@ from pixir_actors.channel.inbox import call
 from tests.channel.conftest import deadline, frame
 from tests.conftest import until, within
 
-LOSS = Loss(clean=False, earlier_unfinished=True)
+LOSS = Loss(clean=False)
 
 
 class Owner:
@@ -217,7 +217,7 @@ def test_binding_and_closing_are_the_owners(inbox: Inbox, owner: Owner) -> None:
 @pytest.mark.parametrize("what", ["closed", "ended", "lost"])
 def test_it_is_final_when_nothing_can_come(inbox: Inbox, what: str) -> None:
     assert not inbox.final
-    inbox.lose(Loss(clean=True, earlier_unfinished=False))
+    inbox.lose(Loss(clean=True))
     assert not inbox.final
     if what == "closed":
         inbox.discard()

@@ -32,7 +32,7 @@ from pixir_actors.errors import SystemStartFailed
 from tests.channel.conftest import SLICE, Connect, data, deadline, finished
 from tests.conftest import until, within
 
-NOT_CLEAN = Loss(clean=False, earlier_unfinished=False)
+NOT_CLEAN = Loss(clean=False)
 BIG = "x" * 1000
 
 
@@ -190,7 +190,7 @@ def test_a_goodbye_is_no_loss_for_what_has_finished(listener: Listener, connect:
     bound.bind("c-1")
     sender.close(goodbye=True)
 
-    assert loss(bound) == Loss(clean=True, earlier_unfinished=False)
+    assert loss(bound) == Loss(clean=True)
     assert inbox.lost is None
     assert until(lambda: lost == ["c-1"])
     assert not listener.connected("c-1")

@@ -140,10 +140,10 @@ def test_a_killed_sender_loses_nothing_that_it_had_written(listener: Listener, s
         assert int(frame.payload) == number
     with pytest.raises(ChannelLost) as caught:
         inbox.get(deadline())
-    assert caught.value.loss == Loss(clean=False, earlier_unfinished=False)
+    assert caught.value.loss == Loss(clean=False)
     with pytest.raises(ChannelLost) as caught:
         behind.get(deadline())
-    assert caught.value.loss == Loss(clean=False, earlier_unfinished=True)
+    assert caught.value.loss == Loss(clean=False)
 
 
 def test_a_killed_sender_that_is_not_read_yet_loses_nothing_either(start: Start) -> None:

@@ -29,7 +29,7 @@ def full_port() -> Iterator[str]:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        yield "ws://127.0.0.1:%d/v1/responses" % listener.getsockname()[1]
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/responses"
 
 
 @contextlib.contextmanager

@@ -333,12 +333,21 @@ def test_a_cancel_is_heard_while_a_socket_is_being_opened(talk_embedded: Talk, s
     assert until(lambda: len(sim.closes) == 1)
 
 
-@pytest.mark.parametrize("fault", ["wrong_accept", "cut_upgrade", "redirect"])
-def test_an_upgrade_that_is_none_is_a_handshake_failure(talk: Talk, simulated: Simulate, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("wrong_accept", "websocket_handshake_failed"),
+        ("redirect", "websocket_handshake_failed"),
+        ("cut_upgrade", "websocket_connect_failed"),
+    ],
+)
+def test_an_upgrade_that_is_none_fails_before_anything_is_sent(
+    talk: Talk, simulated: Simulate, fault: str, code: str
+) -> None:
     sim = simulated(faults=[FAULTS[fault]()])
     caller = talk(sim)
 
     error = failing(caller)
 
-    assert (error.code, error.delivery) == ("websocket_handshake_failed", "not_sent")
-    assert len(sim.handshakes) == 1
+    assert (error.code, error.delivery) == (code, "not_sent")
+    assert (len(sim.handshakes), len(sim.requests)) == (1, 0)

@@ -487,6 +487,23 @@ def test_every_fault_has_a_default_a_description_and_passes(name: str) -> None:
         factory(times=0)
 
 
+def test_two_faults_of_one_phase_apply_to_one_reply() -> None:
+    with Simulator(faults=[FAULTS["unknown_events"](), FAULTS["huge_terminal"](1000)]) as sim, connected(sim) as client:
+        events = client.turn()
+        assert "keepalive" in types(events)
+        assert len(events[-1]["response"]["metadata"]["padding"]) == 1000
+        assert sim.armed == []
+
+
+def test_only_one_fault_at_a_time_ends_a_reply() -> None:
+    with Simulator(faults=[FAULTS["cut_mid_text"](), FAULTS["cut_before_first_event"]()]) as sim:
+        for left in (1, 0):
+            with connected(sim) as client:
+                client.create()
+                until_lost(client)
+            assert len(sim.armed) == left
+
+
 def test_two_faults_of_one_reply_apply_together() -> None:
     faults = [FAULTS["unknown_events"](), FAULTS["split_every_byte"](), FAULTS["cut_mid_text"]()]
     with Simulator(lambda turn: Reply.text(TEXT), faults=faults) as sim:

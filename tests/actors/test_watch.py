@@ -1,0 +1,204 @@
+"""One descriptor that stands for many."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from pixir_actors.actors.watch import Watch
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        yield ours, theirs
+
+
+def shows(watch: Watch) -> bool:
+    """Say whether the watch's own descriptor is readable, as Thespian would see it."""
+    return bool(select.select([watch.fileno()], [], [], 0)[0])
+
+
+def test_it_is_readable_while_a_registered_descriptor_is(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    heard: list[bool] = []
+    watch.add(ours.fileno(), heard.append)
+    assert not shows(watch)
+    watch.dispatch()
+    assert heard == []
+
+    theirs.send(b"x")
+
+    assert shows(watch)
+    watch.dispatch()
+    assert heard == [True]
+    assert shows(watch), "nobody has read it yet"
+    ours.recv(1)
+    assert not shows(watch)
+
+
+def test_room_for_writing_is_told_only_while_it_is_asked_for(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    heard: list[bool] = []
+    watch.add(ours.fileno(), heard.append)
+
+    watch.writing(ours.fileno(), True)
+    watch.dispatch()
+    assert heard == [False], "it can only be written"
+    theirs.send(b"x")
+    watch.dispatch()
+    assert heard == [False, True], "it can be read as well"
+    ours.recv(1)
+
+    watch.writing(ours.fileno(), False)
+    watch.dispatch()
+    assert heard == [False, True]
+    assert not shows(watch)
+
+
+def test_the_end_of_the_peer_counts_as_readable(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    heard: list[bool] = []
+    watch.add(ours.fileno(), heard.append)
+    watch.writing(ours.fileno(), True)
+
+    theirs.close()
+    watch.dispatch()
+
+    assert heard == [True]
+
+
+def test_a_handler_may_remove_another_that_is_ready_too(watch: Watch, pair) -> None:
+    """Whichever comes first, the other is not called any more: its socket may be closed by then."""
+    called: list[int] = []
+
+    def first_takes_all(number: int, other: int) -> None:
+        called.append(number)
+        watch.remove(other)
+
+    one, two = pair
+    watch.add(one.fileno(), lambda _: first_takes_all(1, two.fileno()))
+    watch.add(two.fileno(), lambda _: first_takes_all(2, one.fileno()))
+    one.send(b"x")
+    two.send(b"x")
+
+    watch.dispatch()
+
+    assert len(called) == 1
+    assert len(watch) == 1
+
+
+def test_a_handler_may_remove_itself(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    watch.add(ours.fileno(), lambda _: watch.remove(ours.fileno()))
+    theirs.send(b"x")
+
+    watch.dispatch()
+
+    assert len(watch) == 0
+    assert not shows(watch)
+    watch.remove(ours.fileno())  # once more does nothing
+
+
+def test_what_is_left_to_do_again_is_done_once_and_shows_until_then(watch: Watch) -> None:
+    calls: list[str] = []
+
+    def call() -> None:
+        calls.append("called")
+
+    watch.again(call)
+    watch.again(call)
+    assert shows(watch)
+    assert len(watch) == 1
+
+    watch.dispatch()
+
+    assert calls == ["called"]
+    assert not shows(watch)
+    assert len(watch) == 0
+    watch.dispatch()
+    assert calls == ["called"]
+
+
+def test_what_asks_for_another_round_gets_it_in_the_next_dispatch(watch: Watch) -> None:
+    rounds: list[int] = []
+
+    def call() -> None:
+        rounds.append(1)
+        if len(rounds) < 3:
+            watch.again(call)
+
+    watch.again(call)
+    for expected in (1, 2, 3, 3):
+        assert shows(watch) is (len(rounds) < 3)
+        watch.dispatch()
+        assert len(rounds) == expected
+
+
+def test_a_handler_that_asks_for_another_round_has_it_in_the_next_dispatch(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    calls: list[str] = []
+
+    def handler(_: bool) -> None:
+        ours.recv(1)
+        watch.again(lambda: calls.append("again"))
+
+    watch.add(ours.fileno(), handler)
+    theirs.send(b"x")
+    watch.dispatch()
+    assert calls == []
+    assert shows(watch)
+    watch.dispatch()
+    assert calls == ["again"]
+
+
+def test_a_descriptor_that_was_closed_first_breaks_nothing(watch: Watch, pair) -> None:
+    """Its number may be given out again at once, and is registered anew then."""
+    ours, theirs = pair
+    heard: list[str] = []
+    first, peer = socket.socketpair()
+    fd = first.fileno()
+    watch.add(fd, lambda _: heard.append("before"))
+    first.close()
+    peer.close()
+    watch.dispatch()
+
+    assert os.dup2(ours.fileno(), fd) == fd
+    watch.add(fd, lambda _: heard.append("after"))
+    theirs.send(b"x")
+    watch.dispatch()
+    watch.remove(fd)
+    os.close(fd)
+
+    assert heard == ["after"]
+    watch.dispatch()
+    assert heard == ["after"]
+
+
+def test_a_descriptor_that_was_closed_first_can_still_be_removed(watch: Watch) -> None:
+    first, peer = socket.socketpair()
+    fd = first.fileno()
+    watch.add(fd, lambda _: None)
+    first.close()
+    peer.close()
+
+    watch.remove(fd)
+
+    assert len(watch) == 0
+
+
+def test_nothing_is_left_when_it_is_closed() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        watch = Watch()
+        watch.again(lambda: None)
+        watch.close()
+        watch.close()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
