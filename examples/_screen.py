@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pixir_actors import StreamError
+from pixir_actors import Delivery, StreamError
 
 WIDTH = 118
 STYLES = {"text": "", "user": "bold", "call": "cyan", "delta": "green", "full": "yellow", "note": "dim", "error": "red"}
@@ -49,14 +49,16 @@ class Screen:
     def error(self, key: str, error: StreamError, wait: float) -> None:
         """Print a failure, and what is done about it."""
         self.line(key, f"{type(error).__name__}: {error}", "error")
-        self.line(key, f"half an answer has had no effect here, so the same request goes out again in {wait:.2f} s", "error")
+        unsent = error.delivery is Delivery.NOT_SENT
+        why = "nothing was sent" if unsent else "half an answer has had no effect here"
+        self.line(key, f"{why}, so the same request goes out again in {wait:.2f} s", "error")
 
     def title(self, *lines: str) -> None:
         """Print what stands above an act."""
         with self._lock:
             self._flush()
             self._console.print()
-            for number, line in enumerate(lines):
+            for number, line in enumerate(filter(None, lines)):
                 self._console.print(line, style="dim" if number else "bold")
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

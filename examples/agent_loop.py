@@ -21,7 +21,7 @@ from _provider import Item, Provider, provider
 from _screen import Screen
 from _workspace import INSTRUCTIONS, QUESTIONS, TOOLS, Workspace, simulated_model
 
-from pixir_actors import Client, Data, Settings, Stream, StreamError
+from pixir_actors import Client, Data, PixirError, Settings, Stream, StreamError
 from pixir_actors.simulator import FAULTS, Simulator, same_history
 
 SETTINGS = Settings(keepalive_interval=0.5, degraded_for=0.25)  # 25 s and 5 s by default: too long for a demonstration
@@ -235,4 +235,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except PixirError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

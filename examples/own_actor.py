@@ -35,6 +35,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_from
 from pixir_actors.core.server_event import Tag
+from pixir_actors.errors import Failure
 
 KEY = "scribe"
 PATIENCE = 30
@@ -76,6 +77,9 @@ class Scribe(ActorTypeDispatcher):  # type: ignore[misc]  # Thespian has no type
     def receiveMsg_Ask(self, ask: Ask, sender: Any) -> None:
         """Ask for the connection each time: that costs a message, and is right also after the last one has ended."""
         self.asker, self.request = sender, ask.request
+        self._find()
+
+    def _find(self) -> None:
         self.number += 1
         supervisor = self.createActor(SupervisorActor, globalName=m.SUPERVISOR_NAME)
         self.send(supervisor, m.EnsureStarted.of(self.number, KEY, Settings(), notify=True))
@@ -99,12 +103,17 @@ class Scribe(ActorTypeDispatcher):  # type: ignore[misc]  # Thespian has no type
         elif frame.type == FrameType.DATA and frame.kind == Tag.TERMINAL:
             self.output = json.loads(frame.payload)["response"]["output"]
         elif frame.type in (FrameType.FINISHED, FrameType.FAILED):
-            if frame.payload:
-                self._give_up(f"{failure_from(frame.payload).code}")
-            else:
-                sent = self.evidence
-                how = sent["continuation_reset_reason"] or "delta"
-                self._answer(Answer(self.output, f"{sent['wire_bytes']} of {sent['full_bytes']} bytes sent: {how}"))
+            self._end(failure_from(frame.payload) if frame.payload else None)
+
+    def _end(self, failure: Failure | None) -> None:
+        if failure is None:
+            sent = self.evidence
+            how = sent["continuation_reset_reason"] or "delta"
+            self._answer(Answer(self.output, f"{sent['wire_bytes']} of {sent['full_bytes']} bytes sent: {how}"))
+        elif "moved" in failure.details:
+            self._find()  # that connection was about to end and has not touched the request: there will be another
+        else:
+            self._give_up(failure.code)
 
     def receiveMsg_StartRefused(self, refused: m.StartRefused, supervisor: Any) -> None:
         """There is no connection to be had."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +57,19 @@ class ConnectionStatus:
     def saved_bytes(self) -> int:
         """Bytes that deltas have saved so far."""
         return self.full_bytes - self.wire_bytes
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn runs."""
+        return self.state in ("connecting", "streaming")
+
+    def later(self, seconds: float) -> ConnectionStatus:
+        """Return what this says `seconds` later, if nothing has happened meanwhile."""
+        next_wakeup_s = None if self.next_wakeup_s is None else round(max(0.0, self.next_wakeup_s - seconds), 3)
+        return replace(
+            self,
+            age_s=None if self.age_s is None else round(self.age_s + seconds, 3),
+            idle_s=self.idle_s if self.running else round(self.idle_s + seconds, 3),
+            degraded_for_s=round(max(0.0, self.degraded_for_s - seconds), 3),
+            next_wakeup_s=next_wakeup_s,
+        )

@@ -25,12 +25,31 @@ from pixir_actors.errors import (
     exception_from,
 )
 
-CODES = """
-websocket_degraded websocket_start_failed websocket_connect_failed websocket_handshake_failed websocket_read_failed
-websocket_closed websocket_failed websocket_frame_too_large stream_idle_timeout provider_http_error
-websocket_connect_timeout websocket_send_timeout first_event_timeout request_timeout queue_timeout queue_full cancelled
-slow_consumer connection_lost connection_unresponsive too_many_connections shutting_down internal_error
-""".split()
+CODES = [
+    "websocket_degraded",
+    "websocket_start_failed",
+    "websocket_connect_failed",
+    "websocket_handshake_failed",
+    "websocket_read_failed",
+    "websocket_closed",
+    "websocket_failed",
+    "websocket_frame_too_large",
+    "stream_idle_timeout",
+    "provider_http_error",
+    "websocket_connect_timeout",
+    "websocket_send_timeout",
+    "first_event_timeout",
+    "request_timeout",
+    "queue_timeout",
+    "queue_full",
+    "cancelled",
+    "slow_consumer",
+    "connection_lost",
+    "connection_unresponsive",
+    "too_many_connections",
+    "shutting_down",
+    "internal_error",
+]
 
 
 def test_the_codes_are_those_of_the_design_and_the_mistakes_of_a_caller() -> None:

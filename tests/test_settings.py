@@ -40,8 +40,18 @@ DEFAULTS = {
     "identity": None,
     "expose_keys": False,
 }
-DURATIONS = """connect_timeout send_timeout first_event_timeout idle_timeout queue_timeout timeout keepalive_interval
-pong_timeout idle_close_after degraded_for""".split()
+DURATIONS = [
+    "connect_timeout",
+    "send_timeout",
+    "first_event_timeout",
+    "idle_timeout",
+    "queue_timeout",
+    "timeout",
+    "keepalive_interval",
+    "pong_timeout",
+    "idle_close_after",
+    "degraded_for",
+]
 NONSENSE = [0, 0.0, -1, "5", True, math.nan, math.inf, -math.inf, 10**400, FOREVER + 1, 0.0009, [], b"1", 1j]
 
 
@@ -84,7 +94,7 @@ def test_the_bounds_of_a_duration_are_allowed(name: str, value: float) -> None:
 COUNTS = {
     "queue_limit": (0, 10_000),
     "max_connections": (1, 100_000),
-    "max_request_bytes": (1, 1024 * MIB),
+    "max_request_bytes": (1, 100 * MIB),
     "max_message_bytes": (1024, 1024 * MIB),
     "max_buffered_bytes": (1024, 16 * 1024 * MIB),
 }

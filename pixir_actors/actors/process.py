@@ -40,10 +40,5 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def open_descriptors() -> int:
-    """Return how many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
 def _prctl(option: int, argument: object) -> None:
     ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)

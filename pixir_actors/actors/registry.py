@@ -30,7 +30,7 @@ class Child:
         pid: Its process, or 0 while it starts.
         started_at: Monotonic seconds.
         used_at: Monotonic seconds when its address was last given out.
-        status: What it last reported.
+        status: What it last reported, and `reported_at`, in monotonic seconds, when.
         evicting: It was asked to make room and has not answered.
         leaving: It has been forgotten, or told to stop: its end is no crash.
         waiting: Those who asked for it while it starts: (asker, ask id).
@@ -45,17 +45,24 @@ class Child:
     address: Any = None
     pid: int = 0
     status: ConnectionStatus | None = None
+    reported_at: float = 0.0
     evicting: bool = False
     leaving: bool = False
     waiting: list[tuple[Any, int]] = field(default_factory=list)
     watchers: list[Any] = field(default_factory=list)
 
-    @property
-    def idle_for(self) -> float | None:
-        """Seconds since its last turn as last reported; None while a turn runs, or while it starts."""
-        if self.status is None or self.status.state in ("connecting", "streaming"):
-            return None
-        return self.status.idle_s
+    def report(self, status: ConnectionStatus, now: float) -> None:
+        """Take note of what the connection says of itself."""
+        self.status, self.reported_at = status, now
+
+    def status_at(self, now: float) -> ConnectionStatus | None:
+        """Return its status: one that is idle has nothing to report, and grows older all the same."""
+        return None if self.status is None else self.status.later(now - self.reported_at)
+
+    def idle_for(self, now: float) -> float | None:
+        """Return the seconds since its last turn, or None while a turn runs, or while it starts."""
+        status = self.status_at(now)
+        return None if status is None or status.running else status.idle_s
 
 
 class Registry:
@@ -111,12 +118,12 @@ class Registry:
         """Return, once, why a key that starts had lost its connection."""
         return self._tombstones.pop(key.reveal(), None)
 
-    def longest_idle(self) -> Child | None:
+    def longest_idle(self, now: float) -> Child | None:
         """Return the connection that has been idle longest and was not asked to leave yet."""
         candidates = [
             (idle, child)
             for child in self._by_key.values()
-            if not child.evicting and (idle := child.idle_for) is not None
+            if not child.evicting and (idle := child.idle_for(now)) is not None
         ]
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 

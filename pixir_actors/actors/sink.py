@@ -133,4 +133,4 @@ class MessageSink:
         return self._sent_at is not None and now - self._sent_at > UNACKNOWLEDGED
 
     def close(self) -> None:
-        self._waiting.clear()
+        self._waiting, self._bytes = [], 0

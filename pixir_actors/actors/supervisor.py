@@ -161,7 +161,7 @@ class SupervisorActor(ShellActor):
         asked = sum(1 for child in self._registry if child.evicting or child.leaving)
         if asked > len(self._for_room):
             return True
-        child = self._registry.longest_idle()
+        child = self._registry.longest_idle(time.monotonic())
         if child is None:
             return False
         child.evicting = True
@@ -218,15 +218,16 @@ class SupervisorActor(ShellActor):
     def _reported(self, report: m.Report, _: Any) -> None:
         child = self._registry.of_id(report.connection_id)
         if child is not None:
-            child.status = report.status
+            child.report(report.status, time.monotonic())
 
     def _find(self, ask: m.FindConnection, asker: Any) -> None:
         child = self._registry.of_key(ask.key)
         self.send(asker, m.Found(ask.ask_id, None if child is None else child.address))
 
     def _status(self, ask: m.GetStatus, asker: Any) -> None:
-        known = tuple(child.status for child in self._registry if child.status is not None and not child.leaving)
-        self.send(asker, m.StatusReport(ask.ask_id, known))
+        now = time.monotonic()
+        known = [child.status_at(now) for child in self._registry if not child.leaving]
+        self.send(asker, m.StatusReport(ask.ask_id, tuple(status for status in known if status is not None)))
 
     def _close(self, ask: m.CloseConnection, asker: Any) -> None:
         child = self._registry.of_key(ask.key)

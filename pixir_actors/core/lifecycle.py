@@ -87,6 +87,7 @@ from pixir_actors.core.inputs import (
 )
 from pixir_actors.core.payload import Payload, continues_itself
 from pixir_actors.core.server_event import (
+    RETRYABLE_STATUSES,
     ProviderFault,
     Rejection,
     ServerEvent,
@@ -329,7 +330,9 @@ def _connected(step: _Step, input: Connected) -> None:
 def _connect_failed(step: _Step, input: ConnectFailed) -> None:
     if input.token == step.conn.opening:
         failure = Failure.of(input.code, Delivery.NOT_SENT, retry_after=input.retry_after)
-        _degrade(step, replace(failure, details=input.details))
+        # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not.
+        retryable = failure.retryable or input.details.get("status") in RETRYABLE_STATUSES
+        _degrade(step, replace(failure, retryable=retryable, details=input.details))
 
 
 @_rule(Sent, streaming="streaming")

@@ -82,7 +82,7 @@ _ITEM_ID_PREFIXES: Final = ("msg_", "call_", "fc_", "rs_", "ws_", "item_")
 _NOT_FOUND: Final = re.compile(r"previous[ _-]?response.*not[ _-]?found", re.IGNORECASE)
 _TRY_AGAIN: Final = re.compile(r"try again in\s+(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|seconds?|m|minutes?)\b", re.IGNORECASE)
 _UNITS: Final = {"ms": 0.001, "mil": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0}
-_RETRYABLE_STATUSES: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+RETRYABLE_STATUSES: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _RETRYABLE_CODES: Final = frozenset(
     {"rate_limit_exceeded", "server_error", "server_is_overloaded", "slow_down", "too_many_requests", "server_busy"}
 )
@@ -197,7 +197,7 @@ class ProviderFault:
         if self.text("code") in _FINAL_CODES or self.text("type") in _FINAL_CODES:
             return False
         named = self.text("code") in _RETRYABLE_CODES or self.text("type") in _RETRYABLE_CODES
-        return named or self.status in _RETRYABLE_STATUSES
+        return named or self.status in RETRYABLE_STATUSES
 
     def failure(self, delivery: Delivery) -> Failure:
         """Return it as a `Failure`. The message stays in `error`: it is the provider's text and may quote the prompt."""

@@ -300,7 +300,8 @@ class Wire(asyncio.Protocol):
             return
         self._ended = True
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has reset the connection, which asyncio has not seen yet
+                self._transport.write_eof()
             asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abandon)
         else:
             self._transport.close()

@@ -95,9 +95,7 @@ FULL: dict[str, tuple[Any, dict[str, Any], ResetReason]] = {
 
 
 @pytest.mark.parametrize(("input", "change", "reason"), FULL.values(), ids=FULL)
-def test_everything_else_goes_out_in_full_with_a_reason(
-    input: Any, change: dict[str, Any], reason: ResetReason
-) -> None:
+def test_everything_else_goes_out_in_full_with_a_reason(input: Any, change: dict[str, Any], reason: ResetReason) -> None:
     assert decide(anchor(), payload_of(input, **change)) == (input, reason)
 
 

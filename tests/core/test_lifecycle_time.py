@@ -1,17 +1,18 @@
-"""Time: the one alarm, keepalive, the pauses between turns, and how a connection ends.
+"""Time: the one alarm, keepalive and the pauses between turns.
 
 Covers C49, C55 (None switches off), C56 to C59 with design section 6, T17, T18, X10 (the request's own `timeout` spans
-replays), X12, X13, X14, X15, P6 and the retirement of design section 5.
+replays), X12, X13, X14, X15, P6. How a connection ends: test_lifecycle_end.py.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import RETIRE_ANSWER_TIMEOUT
 from pixir_actors.core.state import State
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import NOT_FOUND, RATE_LIMITS, Machine, assistant, completed, created, delta, user
@@ -196,7 +197,8 @@ def test_without_an_interval_there_are_no_pings() -> None:  # C55, X15
 def test_a_request_that_waited_too_long_fails_unsent(name: str) -> None:
     machine = Machine()
     machine.start(FIRST, first_event_timeout=None)
-    second = machine.submit(SECOND, **{name: 8.0})
+    limits: dict[str, Any] = {name: 8.0}
+    second = machine.submit(SECOND, **limits)
     machine.wait(7.9)
     assert machine.answer(second) is None
     machine.wait(0.2)
@@ -287,122 +289,6 @@ def test_a_sockets_age_is_limited_by_host_and_lot(setting: object, jitter: float
     assert socket is not None
 
     assert socket.retire_at == (None if age is None else pytest.approx(1000 + age))
-
-
-# The end
-
-
-def retiring(**options: object) -> Machine:
-    machine = warm(idle_close_after=100.0, **options)
-    machine.wait(100.1)
-    assert machine.find(act.AskRetire) == [act.AskRetire()]
-    assert machine.conn.state is State.RETIRING
-    return machine
-
-
-def test_an_idle_connection_asks_and_ends_when_it_is_forgotten() -> None:  # C59
-    machine = retiring()
-    machine.retire_answered(True)
-
-    assert machine.last == [act.CloseSocket(1000), act.Stop(linger=True)]
-    assert machine.conn.state is State.STOPPED
-
-
-def test_pings_do_not_postpone_the_end() -> None:  # C59
-    machine = warm(idle_close_after=100.0, keepalive_interval=10.0, pong_timeout=None)
-    machine.wait(100.1)
-
-    assert pings(machine) >= 9
-    assert machine.find(act.AskRetire)
-
-
-def test_a_request_that_comes_while_retiring_is_redirected_not_lost() -> None:  # C60 fixed
-    machine = retiring()
-    second = machine.submit(SECOND)
-    assert machine.answer(second) is None
-    machine.retire_answered(True)
-    third = machine.submit(SECOND)
-
-    assert machine.answer(second) == act.Redirect(second)
-    assert machine.answer(third) == act.Redirect(third)
-
-
-@pytest.mark.parametrize("answered", [True, False], ids=["refused", "unanswered"])
-def test_a_retirement_that_is_not_granted_goes_on_where_it_was(answered: bool) -> None:
-    machine = retiring()
-    second = machine.submit(SECOND)
-    if answered:
-        machine.retire_answered(False)
-    else:
-        machine.wait(RETIRE_ANSWER_TIMEOUT + 0.1)
-    machine.sent()
-    machine.receive(completed("resp_2"))
-
-    assert machine.answer(second) == act.Finish(second)
-    assert machine.wire["previous_response_id"] == "resp_1"
-
-
-def test_a_refused_retirement_is_asked_for_again_after_another_idle_limit() -> None:
-    machine = retiring()
-    machine.retire_answered(False)
-    machine.wait(99)
-    assert len(machine.find(act.AskRetire)) == 1
-    machine.wait(2)
-
-    assert len(machine.find(act.AskRetire)) == 2
-
-
-def test_one_request_is_taken_while_retiring_even_where_none_may_wait() -> None:
-    machine = retiring(queue_limit=0)
-    second, third = machine.submit(SECOND), machine.submit(SECOND)
-
-    assert machine.answer(second) is None
-    assert machine.failure(third).code is E.QUEUE_FULL
-    assert [queued.ahead for queued in machine.find(act.Queued)] == [0, 0]
-
-
-def test_a_socket_may_go_while_retiring() -> None:
-    for losing in (Machine.socket_failed, lambda machine: machine.receive(delta("x"))):
-        machine = retiring()
-        losing(machine)
-        assert machine.conn.state is State.RETIRING
-        assert machine.conn.socket is None
-        machine.receive(delta("y"))
-        machine.retire_answered(False)
-
-        assert machine.conn.state is State.DISCONNECTED
-
-
-@pytest.mark.parametrize("prepare", [Machine, warm, retiring], ids=["disconnected", "idle", "retiring"])
-def test_an_idle_connection_makes_room(prepare: type[Machine]) -> None:
-    machine = prepare()
-    machine.evict()
-
-    assert machine.last[0] == act.AnswerEvict(True)
-    assert machine.last[-1] == act.Stop(linger=True)
-    assert machine.evict() == [act.AnswerEvict(True)]
-
-
-def test_a_busy_connection_does_not_make_room() -> None:
-    machine = Machine()
-    for step in (lambda: machine.submit(FIRST), machine.connected):
-        step()
-        assert machine.evict() == [act.AnswerEvict(False)]
-    idle = retiring()
-    idle.submit(SECOND)
-
-    assert idle.evict() == [act.AnswerEvict(False)]
-
-
-def test_nothing_rings_and_nothing_happens_after_the_end() -> None:
-    machine = warm(keepalive_interval=10.0)
-    machine.stop()
-    stopped = machine.conn
-
-    assert machine.conn.alarm is None
-    assert machine.feed(put.AlarmRang(stopped.token)) == []
-    assert machine.stop() == []
-    assert machine.conn == stopped
 
 
 # What is stale does not act

@@ -1,8 +1,8 @@
 """The machine at random: at least 100,000 transitions under its invariants, and every one of its cells walked.
 
-The invariants stand in `world.py` (`World._check`, `_perform`, `_told`, `_written`, `check_liveness`). Two walks use it: a long
-one by seed, which is cheap, and one by hypothesis, which finds the shortest way to what is broken. Covers rules 1 to 7 of
-lifecycle's docstring, X20, P6 and, through the oracle, C44 to C46: what the model sees is what the caller meant.
+The invariants stand in `world.py` (`World._check`, `_perform`, `_told`, `_written`, `check_liveness`). Two walks use it: a
+long one by seed, which is cheap, and one by hypothesis, which finds the shortest way to what is broken. Covers rules 1 to 7
+of lifecycle's docstring, X20, P6 and, through the oracle, C44 to C46: what the model sees is what the caller meant.
 
 To play a seed again: `World(Random(seed))`, then `step()` as often as printed.
 """
@@ -10,7 +10,9 @@ To play a seed again: `World(Random(seed))`, then `step()` as often as printed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -69,7 +71,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world: World | None = None
 
     @rule(happening=st.sampled_from(list(HAPPENINGS)), seed=st.integers(0, 2**16), pause=st.sampled_from([0.0, 0.3, 2.0]))
-    def happen(self, happening, seed: int, pause: float) -> None:
+    def happen(self, happening: Callable[[World], Any], seed: int, pause: float) -> None:
         if self.world is None:
             self.world = World(Random(seed))
         self.world.rng.seed(seed)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from pixir_actors.core.payload import continues_itself, full_payload
-from pixir_actors.errors import InvalidRequest
+from pixir_actors.errors import ErrorCode, InvalidRequest
 
 ENVELOPE = {"type": "response.create", "store": False}
 
@@ -34,7 +34,7 @@ def test_a_body_that_is_no_json_object_is_refused_as_the_callers_mistake(body: b
     with pytest.raises(InvalidRequest, match=problem) as caught:
         full_payload(body)
 
-    assert caught.value.code == "invalid_provider_request"
+    assert caught.value.code is ErrorCode.INVALID_PROVIDER_REQUEST
     assert caught.value.field == "body"
 
 

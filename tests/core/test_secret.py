@@ -101,7 +101,7 @@ def logged(value: object) -> str:
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_no_value_prints_what_a_caller_said_or_who_it_is(value: Any) -> None:
-    shown = [repr(value), str(value), f"{value}", f"{value!r}", f"{value!s}", "%s" % (value,), logged(value)]
+    shown = [repr(value), str(value), f"{value}", f"{value!r}", f"{value!s}", logged(value)]
     if not is_dataclass(value) and not isinstance(value, (Exception, list, tuple)):
         shown.append(f"{value:>30}")
 

@@ -300,7 +300,8 @@ def test_an_event_prints_its_type_and_size_only() -> None:
 
 def test_every_event_of_a_union_survives_fields_of_the_wrong_type() -> None:
     for type in STAGES:
-        for wrong in (None, 1, "x", [], {"id": 1, "output": 1, "error": 1}):
+        wrongs: list[Any] = [None, 1, "x", [], {"id": 1, "output": 1, "error": 1}]
+        for wrong in wrongs:
             fields = dict.fromkeys(("response", "error", "headers", "item", "id", "message", "status"), wrong)
             parsed = parse(orjson.dumps({"type": type, **fields}))
             assert parsed is not None

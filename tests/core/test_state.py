@@ -35,4 +35,4 @@ def test_a_connection_is_not_changed_in_place() -> None:
 def test_the_states_have_different_letters() -> None:
     names = [state.value for state in State]
 
-    assert names == "disconnected connecting idle streaming degraded retiring stopped".split()
+    assert names == ["disconnected", "connecting", "idle", "streaming", "degraded", "retiring", "stopped"]

@@ -19,7 +19,7 @@ from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
 from pixir_actors.core.lifecycle import ALARM_SLACK, RETIRE_ANSWER_TIMEOUT, RULES, _deadlines, transition
-from pixir_actors.core.payload import full_payload
+from pixir_actors.core.payload import continues_itself, full_payload
 from pixir_actors.core.server_event import ServerEvent, Stage
 from pixir_actors.core.state import Connection, Phase, State, TurnRequest
 from pixir_actors.errors import ErrorCode
@@ -149,13 +149,14 @@ class World:
         life = self.lives[turn.request.request_id]
         life.sends += 1
         assert life.announced and life.sends <= 1 + len(turn.replays) + turn.replaced
+        assert not turn.replays or not continues_itself(turn.request.payload)
         wire, full = orjson.loads(send.data), turn.request.payload
         own = full.get("previous_response_id")
         assert ("previous_response_id" in wire) == (turn.plan.attempted or own is not None)
         assert (peer.endpoint, peer.fingerprint) == (turn.request.endpoint, turn.request.fingerprint)
         self.sends[turn.plan.attempted, bool(turn.replays), turn.replaced] += 1
         if turn.plan.attempted:
-            assert own is None and wire["previous_response_id"] == peer.newest
+            assert own is None and peer.newest is not None and wire["previous_response_id"] == peer.newest
             meant = peer.cache[peer.newest] + wire["input"]
             assert visible(meant) == visible(full["input"]), "the model sees another history than the caller meant"
         else:
@@ -274,7 +275,7 @@ class World:
         peer.output = [say.assistant(f"answer {self.ids}", id=f"msg_{self.ids}")]
         text = f"answer {self.ids}"
         kind = rng.random()
-        script = [say.RATE_LIMITS] * (kind < 0.2) + [say.created(id)] * (kind < 0.8)
+        script = [say.RATE_LIMITS] * (kind < 0.2) + [say.created(id)] * (rng.random() < 0.7)
         peer.awaited = None
         if kind < (0.25 if doubtful else 0.04):
             script.append(rng.choice(REJECTIONS))

@@ -1,0 +1,174 @@
+"""The supervisor's memory: who serves which key, and what became of those before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pixir_actors.actors import registry as module
+from pixir_actors.actors.registry import Child, Registry
+from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import State
+from pixir_actors.status import ConnectionStatus
+
+STATUS = ConnectionStatus(
+    key="digest",
+    connection_id="c-1",
+    pid=1,
+    state="idle",
+    model=None,
+    host=None,
+    queue_length=0,
+    age_s=None,
+    idle_s=0.0,
+    degraded_for_s=0.0,
+    next_wakeup_s=None,
+    turns=0,
+    delta_turns=0,
+    sockets=0,
+    replays=0,
+    failures=0,
+    wire_bytes=0,
+    full_bytes=0,
+    last_reset_reason=None,
+    last_error=None,
+)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def child(name: str, *, id: str | None = None) -> Child:
+    return Child(Secret(name), id or f"c-{name}", f"created {name}", 0.0, 0.0)
+
+
+def test_a_connection_is_found_by_key_id_and_both_addresses(registry: Registry) -> None:
+    a, b = child("a"), child("b")
+    registry.add(a)
+    registry.add(b)
+    b.address = "introduced b"
+
+    assert registry.of_key(Secret("a")) is a
+    assert registry.of_id("c-b") is b
+    assert registry.of_address("created a") is a
+    assert registry.of_address("created b") is b
+    assert registry.of_address("introduced b") is b
+    assert (registry.of_key(Secret("c")), registry.of_id("c"), registry.of_address("c")) == (None, None, None)
+    assert registry.of_address(None) is None, "a has not introduced itself"
+    assert len(registry) == 2
+    assert list(registry) == [a, b]
+
+
+def test_a_forgotten_one_no_longer_serves_its_key_but_still_counts(registry: Registry) -> None:
+    a = child("a")
+    registry.add(a)
+    registry.forget(a)
+
+    assert registry.of_key(a.key) is None
+    assert registry.of_id("c-a") is a
+    assert len(registry) == 1
+    assert a.leaving
+    registry.remove(a)
+    assert len(registry) == 0
+    assert registry.reason(a.key) is None, "it was let go, it did not crash"
+
+
+def test_the_end_of_an_old_one_does_not_touch_its_successor(registry: Registry) -> None:
+    old, new = child("a", id="c-old"), child("a", id="c-new")
+    registry.add(old)
+    registry.forget(old)
+    registry.add(new)
+
+    registry.remove(old)
+
+    assert registry.of_key(Secret("a")) is new
+    assert registry.of_id("c-old") is None
+    assert len(registry) == 1
+
+
+@pytest.mark.parametrize(
+    ("because", "reason"),
+    [("crashed", "connection_crashed"), ("evicted", "evicted"), (None, None)],
+)
+def test_why_a_key_lost_its_connection_is_told_once(registry: Registry, because: str | None, reason: str | None) -> None:
+    a = child("a")
+    registry.add(a)
+    if because != "crashed":
+        registry.forget(a, because=because)
+    registry.remove(a)
+
+    assert registry.reason(Secret("b")) is None
+    assert registry.reason(a.key) == reason
+    assert registry.reason(a.key) is None
+
+
+def test_one_that_was_removed_twice_crashed_once(registry: Registry) -> None:
+    a = child("a")
+    registry.add(a)
+    registry.remove(a)
+    assert registry.reason(a.key) == "connection_crashed"
+    registry.remove(a)
+    assert registry.reason(a.key) is None
+
+
+def test_reasons_are_remembered_up_to_a_number_the_oldest_going_first(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBSTONES", 2)
+    for name in ("a", "b", "a", "c"):
+        one = child(name)
+        registry.add(one)
+        registry.remove(one)
+
+    assert registry.reason(Secret("b")) is None
+    assert registry.reason(Secret("a")) == "connection_crashed"
+    assert registry.reason(Secret("c")) == "connection_crashed"
+
+
+IDLE = [(state, state not in (State.CONNECTING, State.STREAMING)) for state in State]
+
+
+@pytest.mark.parametrize(("state", "idle"), IDLE)
+def test_a_turn_that_runs_is_not_idle(state: State, idle: bool) -> None:
+    a = child("a")
+    a.report(replace(STATUS, state=state.value, idle_s=2.0), now=100.0)
+
+    assert a.idle_for(103.0) == (5.0 if idle else None)
+
+
+def test_one_that_has_not_reported_is_not_idle() -> None:
+    assert child("a").idle_for(5.0) is None
+
+
+def test_the_longest_idle_one_is_found_whenever_they_reported(registry: Registry) -> None:
+    """An idle connection has nothing to report: since its report it has been idle longer."""
+    assert registry.longest_idle(0.0) is None
+    old, recent, busy, silent, asked, left = [child(name) for name in ("old", "recent", "busy", "silent", "asked", "left")]
+    for one in (recent, old, busy, silent, asked, left):
+        registry.add(one)
+    old.report(replace(STATUS, idle_s=0.1), now=100.0)
+    recent.report(replace(STATUS, idle_s=20.0), now=190.0)
+    busy.report(replace(STATUS, state="streaming"), now=1.0)
+    asked.report(STATUS, now=1.0)
+    asked.evicting = True
+    left.report(STATUS, now=1.0)
+    registry.forget(left)
+
+    assert registry.longest_idle(200.0) is old
+    old.evicting = True
+    assert registry.longest_idle(200.0) is recent
+    recent.status = None
+    assert registry.longest_idle(200.0) is None
+
+
+def test_a_status_grows_older_between_two_reports() -> None:
+    a = child("a")
+    assert a.status_at(5.0) is None
+    a.report(replace(STATUS, age_s=10.0, idle_s=2.0, degraded_for_s=1.0, next_wakeup_s=4.0), now=100.0)
+
+    assert a.status_at(103.0) == replace(STATUS, age_s=13.0, idle_s=5.0, degraded_for_s=0.0, next_wakeup_s=1.0)
+    a.report(replace(STATUS, state="streaming"), now=100.0)
+    assert a.status_at(103.0) == replace(STATUS, state="streaming")

@@ -1,0 +1,147 @@
+"""How a connection ends: retirement, eviction, stop.
+
+Covers C1, C2 and C8 as far as a connection decides them, C59, C60 fixed, and the retirement of design section 5.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pixir_actors.core import actions as act
+from pixir_actors.core import inputs as put
+from pixir_actors.core.continuation import ResetReason
+from pixir_actors.core.lifecycle import RETIRE_ANSWER_TIMEOUT
+from pixir_actors.core.state import State
+from pixir_actors.errors import Delivery, ErrorCode
+from tests.core.machine import Machine, assistant, completed, delta, user
+
+ONE, TWO = user("one"), user("two")
+SAID = assistant("ok")
+FIRST, SECOND = [ONE], [ONE, SAID, TWO]
+E, D, R = ErrorCode, Delivery, ResetReason
+
+
+def warm(**options: object) -> Machine:
+    machine = Machine(**options)  # type: ignore[arg-type]
+    machine.turn(FIRST, "resp_1", [SAID])
+    return machine
+
+
+def pings(machine: Machine) -> int:
+    return len(machine.find(act.Ping))
+
+
+# The end
+
+
+def retiring(**options: object) -> Machine:
+    machine = warm(idle_close_after=100.0, **options)
+    machine.wait(100.1)
+    assert machine.find(act.AskRetire) == [act.AskRetire()]
+    assert machine.conn.state is State.RETIRING
+    return machine
+
+
+def test_an_idle_connection_asks_and_ends_when_it_is_forgotten() -> None:  # C59
+    machine = retiring()
+    machine.retire_answered(True)
+
+    assert machine.last == [act.CloseSocket(1000), act.Stop(linger=True)]
+    assert machine.conn.state is State.STOPPED
+
+
+def test_pings_do_not_postpone_the_end() -> None:  # C59
+    machine = warm(idle_close_after=100.0, keepalive_interval=10.0, pong_timeout=None)
+    machine.wait(100.1)
+
+    assert pings(machine) >= 9
+    assert machine.find(act.AskRetire)
+
+
+def test_a_request_that_comes_while_retiring_is_redirected_not_lost() -> None:  # C60 fixed
+    machine = retiring()
+    second = machine.submit(SECOND)
+    assert machine.answer(second) is None
+    machine.retire_answered(True)
+    third = machine.submit(SECOND)
+
+    assert machine.answer(second) == act.Redirect(second)
+    assert machine.answer(third) == act.Redirect(third)
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["refused", "unanswered"])
+def test_a_retirement_that_is_not_granted_goes_on_where_it_was(answered: bool) -> None:
+    machine = retiring()
+    second = machine.submit(SECOND)
+    if answered:
+        machine.retire_answered(False)
+    else:
+        machine.wait(RETIRE_ANSWER_TIMEOUT + 0.1)
+    machine.sent()
+    machine.receive(completed("resp_2"))
+
+    assert machine.answer(second) == act.Finish(second)
+    assert machine.wire["previous_response_id"] == "resp_1"
+
+
+def test_a_refused_retirement_is_asked_for_again_after_another_idle_limit() -> None:
+    machine = retiring()
+    machine.retire_answered(False)
+    machine.wait(99)
+    assert len(machine.find(act.AskRetire)) == 1
+    machine.wait(2)
+
+    assert len(machine.find(act.AskRetire)) == 2
+
+
+def test_one_request_is_taken_while_retiring_even_where_none_may_wait() -> None:
+    machine = retiring(queue_limit=0)
+    second, third = machine.submit(SECOND), machine.submit(SECOND)
+
+    assert machine.answer(second) is None
+    assert machine.failure(third).code is E.QUEUE_FULL
+    assert [queued.ahead for queued in machine.find(act.Queued)] == [0, 0]
+
+
+def test_a_socket_may_go_while_retiring() -> None:
+    for losing in (Machine.socket_failed, lambda machine: machine.receive(delta("x"))):
+        machine = retiring()
+        losing(machine)
+        assert machine.conn.state is State.RETIRING
+        assert machine.conn.socket is None
+        machine.receive(delta("y"))
+        machine.retire_answered(False)
+
+        assert machine.conn.state is State.DISCONNECTED
+
+
+@pytest.mark.parametrize("prepare", [Machine, warm, retiring], ids=["disconnected", "idle", "retiring"])
+def test_an_idle_connection_makes_room(prepare: type[Machine]) -> None:
+    machine = prepare()
+    machine.evict()
+
+    assert machine.last[0] == act.AnswerEvict(True)
+    assert machine.last[-1] == act.Stop(linger=True)
+    assert machine.evict() == [act.AnswerEvict(True)]
+
+
+def test_a_busy_connection_does_not_make_room() -> None:
+    machine = Machine()
+    for step in (lambda: machine.submit(FIRST), machine.connected):
+        step()
+        assert machine.evict() == [act.AnswerEvict(False)]
+    idle = retiring()
+    idle.submit(SECOND)
+
+    assert idle.evict() == [act.AnswerEvict(False)]
+
+
+def test_nothing_rings_and_nothing_happens_after_the_end() -> None:
+    machine = warm(keepalive_interval=10.0)
+    machine.stop()
+    stopped = machine.conn
+
+    assert machine.conn.alarm is None
+    assert machine.feed(put.AlarmRang(stopped.token)) == []
+    assert machine.stop() == []
+    assert machine.conn == stopped

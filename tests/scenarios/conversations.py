@@ -1,0 +1,410 @@
+"""Random conversations, and the judgement over them: did the model see what the caller meant, each request once?
+
+A scene is five conversations over two keys, their turns interleaved, against a simulator of its own; everything in it
+follows from its seed. Callers branch, edit what was said, switch models and accounts, echo answers in many forms, leave
+early; the server forgets, refuses, closes, breaks off and fails.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from pixir_actors import Client, Data, Request, Stream, StreamError
+from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext, same_history
+
+Item = dict[str, Any]
+
+CONVERSATIONS: Final = 5
+TURNS: Final = (2, 5)
+OPTIONS: Final[dict[str, Any]] = {"degraded_for": None}
+FAILING: Final = ("cut_before_first_event", "cut_within_event", "cut_mid_text", "abort_tcp", "close_with", "invalid_json")
+HARMLESS: Final = ("coalesce", "fragment", "unknown_events")
+
+
+@dataclass
+class Tally:
+    """What happened in some scenes, and what should not have."""
+
+    conversations: int = 0
+    turns: int = 0
+    deltas: int = 0
+    replays: int = 0
+    wire_bytes: int = 0
+    full_bytes: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        for name in ("conversations", "turns", "deltas", "replays", "wire_bytes", "full_bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reasons += other.reasons
+        self.failures += other.failures
+        self.differences += other.differences
+
+    def __str__(self) -> str:
+        share = self.deltas / max(1, self.turns)
+        return (
+            f"{self.conversations} conversations, {self.turns} turns: {self.deltas} deltas ({share:.0%}),"
+            f" {self.replays} replays, {self.wire_bytes} of {self.full_bytes} bytes on the wire;"
+            f" full because of {dict(self.reasons.most_common())}; failed by {dict(self.failures.most_common())};"
+            f" {len(self.differences)} differences"
+        )
+
+
+@dataclass
+class Plan:
+    """One turn as its caller means it, and as the server is to play it."""
+
+    meant: str | list[Item]
+    input: str | list[Item]
+    fields: dict[str, Any]
+    reply: Reply
+    may_fail: bool = False
+    leave_after: int | None = None
+
+
+class Scene:
+    """Five conversations over two keys. Runs in one thread; raises nothing that the package under test could cause."""
+
+    def __init__(self, seed: int, client: Client) -> None:
+        self._client = client
+        self.rng = random.Random(seed)
+        self.tally = Tally()
+        self._seed = seed
+        self._plans: dict[str, Plan] = {}
+        self._count = 0
+
+    def run(self) -> Tally:
+        """Run the scene and return what became of it."""
+        keys = [f"{self._seed}-{self.rng.getrandbits(64):x}-{letter}" for letter in "ab"]
+        talks = [Conversation(self, self.rng.choice(keys)) for _ in range(CONVERSATIONS)]
+        left = [talk for talk in talks for _ in range(self.rng.randint(*TURNS))]
+        self.rng.shuffle(left)
+        self.tally.conversations = len(talks)
+        with Simulator(self._reply) as sim:
+            self.sim = sim
+            while left:
+                together = left.pop(), left.pop() if left and self.rng.random() < 0.1 else None
+                self._turns([talk for talk in dict.fromkeys(together) if talk is not None])
+            for key in keys:
+                self._client.close(key)
+            self._judge()
+        return self.tally
+
+    def differs(self, what: str) -> None:
+        """Note something that must not be."""
+        again = f"PIXIR_ORACLE_SEED={self._seed} PIXIR_ORACLE_CONVERSATIONS=1"
+        self.tally.differences.append(f"seed {self._seed}: {what} (again: {again})")
+
+    def _reply(self, turn: TurnContext) -> Reply:
+        return self._plans[turn.payload["metadata"]["turn"]].reply
+
+    def _turns(self, talks: list[Conversation]) -> None:
+        """Submit a turn of each, then read them."""
+        under_way = []
+        for talk in talks:
+            plan = talk.next_plan(alone=len(talks) == 1)
+            self._count += 1
+            name = f"{self._count}"
+            self._plans[name] = plan
+            request = talk.request(plan, name)
+            under_way.append((talk, plan, name, self._submitted(talk.key, request, name)))
+        for talk, plan, name, stream in under_way:
+            if stream is not None:
+                talk.ended(stream, self._read(stream, plan, name))
+
+    def _submitted(self, key: str, request: Request, name: str) -> Stream | None:
+        try:
+            return self._client.stream(key, request, **OPTIONS)
+        except StreamError as error:
+            self.differs(f"turn {name} was not taken: {error}")
+            return None
+
+    def _read(self, stream: Stream, plan: Plan, name: str) -> bool:
+        """Read a stream as planned; say whether it ended with a response that counts."""
+        self.tally.turns += 1
+        seen = 0
+        try:
+            with stream:
+                for event in stream:
+                    seen += isinstance(event, Data)
+                    if seen == plan.leave_after:
+                        return False
+        except StreamError as error:
+            self.tally.failures[error.code] += 1
+            if not plan.may_fail:
+                self.differs(f"turn {name} failed unprovoked: {error}")
+            return False
+        self._count_evidence(stream, name)
+        status = (stream.response or {}).get("status", "error")
+        if status not in ("completed", "incomplete"):
+            self.tally.failures[status] += 1
+            return False
+        return True
+
+    def _count_evidence(self, stream: Stream, name: str) -> None:
+        """Count, and compare the evidence with what the server received last of this turn."""
+        values, tally = stream.metadata, self.tally
+        tally.deltas += values["continuation_attempted"]
+        tally.replays += values["delivery_attempts"] > 1
+        tally.wire_bytes += values["wire_bytes"]
+        tally.full_bytes += values["full_bytes"]
+        if values["continuation_reset_reason"] is not None:
+            tally.reasons[values["continuation_reset_reason"]] += 1
+        received = [one for one in self.sim.requests if one.payload["metadata"]["turn"] == name]
+        used = "previous_response_id" in received[-1].payload
+        truth = (len(received), received[-1].wire_bytes, used)
+        said = (values["delivery_attempts"], values["wire_bytes"], values["used_previous_response_id"])
+        if truth != said:
+            self.differs(f"turn {name}: the evidence says {said}, the server saw {truth}")
+        if stream.response is not None and stream.response["status"] in ("completed", "incomplete"):
+            turn = next(turn for turn in self.sim.turns if turn.response_id == stream.response["id"])
+            heard = same_history(stream.output, turn.output)
+            if heard is not None:
+                self.differs(f"turn {name}: the caller heard something else: {heard}")
+
+    def _judge(self) -> None:
+        """Compare every request that ran with what its caller meant; none may have run twice."""
+        ran: Counter[str] = Counter()
+        for turn in self.sim.turns:
+            name = self.sim.requests[turn.request_index].payload["metadata"]["turn"]
+            ran[name] += 1
+            difference = same_history(self._plans[name].meant, turn.seen)
+            if difference is not None:
+                self.differs(f"turn {name}: {difference}")
+        for name, times in ran.items():
+            if times > 1:
+                self.differs(f"turn {name} ran {times} times")
+        if self.sim.overlaps:
+            self.differs(f"{len(self.sim.overlaps)} requests were sent before the one before them had ended")
+
+
+class Conversation:
+    """One caller's side: its history, its habits and its whims."""
+
+    def __init__(self, scene: Scene, key: str) -> None:
+        self.key = key
+        self._scene, self._rng = scene, scene.rng
+        self._history: list[Item] = []
+        self._kept: list[list[Item]] = []
+        self._open_calls: list[str] = []
+        self._model = self._account = "a"
+        self._query = ""
+        self._fields: dict[str, Any] = {"instructions": "Be brief."}
+        self._last_id: str | None = None
+
+    def next_plan(self, *, alone: bool) -> Plan:
+        """Decide on the next turn; only one that runs `alone` may be disturbed."""
+        rng = self._rng
+        whim = rng.choices([whim for whim, _ in _WHIMS], [weight for _, weight in _WHIMS])[0]
+        plan = whim(self) or self._said()
+        if not alone:
+            return plan
+        if rng.random() < 0.25:
+            rng.choice(_DISTURBANCES)(self)
+        if rng.random() < 0.06:
+            plan.reply, plan.may_fail = plan.reply.with_faults(FAULTS[rng.choice(FAILING)]()), True
+        elif rng.random() < 0.05:
+            plan.leave_after = rng.randint(1, 4)
+        return plan
+
+    def request(self, plan: Plan, name: str) -> Request:
+        """Return a plan as a request; `name` goes with it, for the server to know its turn by."""
+        return Request.responses(
+            model=self._model,
+            input=plan.input,
+            api_key=f"token-{self._rng.random()}",
+            base_url=self._scene.sim.base_url + self._query,
+            headers={"account": self._account},
+            metadata={"turn": name},
+            **self._fields | plan.fields,
+        )
+
+    def ended(self, stream: Stream, counts: bool) -> None:
+        """Take the answer into the history; after a failure the caller may have forgotten what it asked."""
+        response = stream.response
+        if counts and response is not None:
+            output = echo(stream.output, self._rng)
+            self._history = [*self._history, *output]
+            self._open_calls = [item["call_id"] for item in output if item.get("type") == "function_call"]
+            self._last_id = response["id"]
+            self._kept.append(self._history)
+        elif self._rng.random() < 0.5 and self._kept:
+            self._history, self._open_calls = self._kept[-1], []
+
+    # What a caller says
+
+    def _said(self) -> Plan:
+        """Tool results if some are due, else a user message."""
+        self._history = [*self._history, *self._news()]
+        return self._plan(self._history, self._history)
+
+    def _news(self) -> list[Item]:
+        calls, self._open_calls = self._open_calls, []
+        results = [{"type": "function_call_output", "call_id": call, "output": self._words()} for call in calls]
+        if results and self._rng.random() < 0.8:
+            return results
+        text = self._words()
+        content = text if self._rng.random() < 0.5 else [{"type": "input_text", "text": text}]
+        return [*results, {"role": "user", "content": content}]
+
+    def _plan(self, meant: str | list[Item], input: str | list[Item], **fields: Any) -> Plan:
+        return Plan(meant, input, fields, self._any_reply())
+
+    def _words(self) -> str:
+        return " ".join(self._rng.choices(["alpha", "beta", "gamma", "delta", "größer", "ε"], k=self._rng.randint(1, 6)))
+
+    def _any_reply(self) -> Reply:
+        rng = self._rng
+        text, deltas = self._words(), rng.randint(1, 3)
+        reply = rng.choices(
+            [
+                Reply.text(text, deltas=deltas),
+                Reply.reasoning_and_text(self._words(), text, deltas=deltas),
+                Reply.items(self._items(), deltas=deltas),
+                Reply.incomplete(text, deltas=deltas),
+                Reply.failed("server_error", "It broke.", after=rng.choice(["created", "output"])),
+                Reply.error(rng.choice([400, 429, 500]), "some_error", "No.", after=rng.choice(["nothing", "output"])),
+            ],
+            [8, 4, 8, 1, 1, 1],
+        )[0]
+        form = rng.random()
+        if form < 0.15:
+            reply = reply.empty_terminal_output()
+        elif form < 0.25 and [item.get("type") for item in reply.output] == ["message"]:
+            reply = reply.no_items()
+        return reply.with_faults(FAULTS[rng.choice(HARMLESS)]()) if rng.random() < 0.1 else replace(reply)
+
+    def _items(self) -> list[Item]:
+        rng = self._rng
+        choices: list[Callable[[], Item]] = [
+            lambda: {"type": "reasoning", "summary": [{"type": "summary_text", "text": self._words()}]},
+            lambda: {"type": "message", "role": "assistant", "content": self._words()},
+            lambda: {"type": "web_search_call", "action": {"type": "search", "query": self._words()}},
+        ]
+        before = [rng.choice(choices)() for _ in range(rng.randint(0, 2))]
+        calls = [self._call() for _ in range(rng.randint(1, 3))]
+        return before + calls
+
+    def _call(self) -> Item:
+        arguments = json.dumps({"b": self._rng.randint(0, 9), "a": [self._words(), None, True, 1.5]})
+        call_id = f"call_{self._rng.getrandbits(32):x}"
+        return {"type": "function_call", "name": "tool", "arguments": arguments, "call_id": call_id}
+
+    # Whims: a change before the next turn, or a turn of another kind
+
+    def _branch(self) -> None:
+        if self._kept:
+            self._history, self._open_calls = self._rng.choice(self._kept), []
+
+    def _edit(self) -> None:
+        """Change, drop, double or move one item."""
+        if not self._history:
+            return
+        history = deepcopy(self._history)
+        position = self._rng.randrange(len(history))
+        match self._rng.choice(["change", "change", "drop", "double", "move"]):
+            case "change":
+                history[position] = _changed(history[position], self._words())
+            case "drop":
+                del history[position]
+            case "double":
+                history.insert(position, history[position])
+            case "move":
+                history.append(history.pop(position))
+        self._history, self._open_calls = history, []
+
+    def _switch_model(self) -> None:
+        self._model = self._rng.choice("ab")
+
+    def _switch_account(self) -> None:
+        self._account = self._rng.choice("ab")
+
+    def _switch_endpoint(self) -> None:
+        self._query = self._rng.choice(["", "?b=1"])
+
+    def _change_fields(self) -> None:
+        self._fields = {"instructions": self._words(), "temperature": self._rng.random(), "store": True}
+
+    def _repeat(self) -> Plan | None:
+        return self._plan(self._history, self._history) if self._history else None
+
+    def _text(self) -> Plan:
+        text = self._words()
+        self._history = [{"role": "user", "content": text}]
+        return self._plan(text, text)
+
+    def _own_continuation(self) -> Plan | None:
+        """Continue from the newest answer by id, as a caller may who keeps count itself."""
+        if self._last_id is None or not self._kept or self._history is not self._kept[-1]:
+            return None
+        news = self._news()
+        self._history = [*self._history, *news]
+        return self._plan(self._history, news, previous_response_id=self._last_id)
+
+    # Disturbances between two turns
+
+    def _server_closes(self) -> None:
+        sim = self._scene.sim
+        while sim.open_connections:
+            before = len(sim.closes)
+            self._rng.choice([sim.close_connection, sim.abort_connection])()
+            sim.wait_for(lambda seen: len(seen.closes) > before, 30)
+
+    def _server_forgets(self) -> None:
+        self._scene.sim.evict()
+
+    def _id_is_refused(self) -> None:
+        self._scene.sim.inject(FAULTS["not_found"](self._rng.choice(["nested", "flat", "failed", "message"])))
+
+    def _connection_is_refused(self) -> None:
+        self._scene.sim.inject(FAULTS["connection_limit"]())
+
+
+_WHIMS: Final[tuple[tuple[Callable[[Conversation], Plan | None], int], ...]] = (
+    (lambda talk: None, 60),
+    (Conversation._branch, 6),
+    (Conversation._edit, 8),
+    (Conversation._switch_model, 5),
+    (Conversation._switch_account, 3),
+    (Conversation._switch_endpoint, 3),
+    (Conversation._change_fields, 5),
+    (Conversation._repeat, 4),
+    (Conversation._text, 2),
+    (Conversation._own_continuation, 3),
+)
+_DISTURBANCES: Final = (
+    Conversation._server_closes,
+    Conversation._server_forgets,
+    Conversation._id_is_refused,
+    Conversation._connection_is_refused,
+)
+
+
+def _changed(item: Item, text: str) -> Item:
+    name = next((name for name in ("arguments", "output", "content", "summary") if name in item), "content")
+    value: Any = json.dumps({"a": text}) if name == "arguments" else text
+    return item | {name: [{"type": "summary_text", "text": text}] if name == "summary" else value}
+
+
+def echo(items: Iterable[Item], rng: random.Random) -> list[Item]:
+    """Return a provider's items as clients send them back: in full, or stripped of this and that."""
+    habit = rng.choice(["all", "all", "no ids", "short", "no reasoning", "respaced"])
+    result = []
+    for item in deepcopy(list(items)):
+        if habit in ("no ids", "short"):
+            item = {name: value for name, value in item.items() if name not in ("id", "status")}
+        if habit == "short" and item.get("type") == "message" and len(item["content"]) == 1:
+            item = {"role": "assistant", "content": item["content"][0]["text"]}
+        if habit == "respaced" and "arguments" in item:
+            item["arguments"] = json.dumps(json.loads(item["arguments"]), indent=1, sort_keys=True)
+        if habit not in ("no reasoning", "short") or item.get("type") != "reasoning":
+            result.append(item)
+    return result

@@ -1,0 +1,73 @@
+"""Thousands of random conversations: what the model saw is what the caller meant, always, and mostly by deltas.
+
+PIXIR_ORACLE_SEED is the seed of the first scene (the next ones count up), PIXIR_ORACLE_CONVERSATIONS how many
+conversations there are; a difference names the seed that plays its scene again.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pixir_actors import Client
+from tests.scenarios.conversations import CONVERSATIONS, Scene, Tally
+
+SEED = int(os.environ.get("PIXIR_ORACLE_SEED", "1"))
+NUMBER = int(os.environ.get("PIXIR_ORACLE_CONVERSATIONS", "2000"))
+THREADS = 4
+ALWAYS_SEEN = {
+    "no_previous_response",
+    "model_changed",
+    "prefix_mismatch",
+    "empty_delta",
+    "output_mismatch",
+    "endpoint_changed",
+    "headers_changed",
+    "previous_response_not_found",
+    "websocket_failed",
+    "response_failed",
+    "cancelled",
+    "caller_continuation",
+    "connection_closed",
+    "connection_limit",
+}
+"""Reset reasons that a run of this size has to meet, or it shows nothing about them."""
+
+
+def play(client: Client, conversations: int, *, threads: int) -> Tally:
+    """Play as many scenes as hold so many conversations, side by side in threads, and print what came of it."""
+    seeds = range(SEED, SEED - (-conversations // CONVERSATIONS))
+    total = Tally()
+    if threads == 1:
+        for seed in seeds:
+            total.add(Scene(seed, client).run())
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for tally in pool.map(lambda seed: Scene(seed, client).run(), seeds):
+                total.add(tally)
+    print(f"\noracle, seeds {seeds.start} to {seeds.stop - 1}: {total}")
+    assert not total.differences, "\n".join(total.differences[:10])
+    return total
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_model_sees_what_the_caller_meant_in_thousands_of_conversations(embedded: Client) -> None:
+    total = play(embedded, NUMBER, threads=THREADS)
+
+    if total.conversations >= 2000:
+        assert set(total.reasons) >= ALWAYS_SEEN
+        assert total.deltas >= total.turns * 0.3
+        assert total.replays >= total.turns * 0.01
+        assert total.wire_bytes < total.full_bytes * 0.8
+
+
+@pytest.mark.parametrize("base", ["over", "local"])
+def test_the_model_sees_what_the_caller_meant_on_the_other_bases(request: pytest.FixtureRequest, base: str) -> None:
+    client: Client = request.getfixturevalue(base)
+
+    total = play(client, min(NUMBER, 100), threads=THREADS if base == "over" else 1)
+
+    assert total.deltas > 0
