@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,12 +15,13 @@ from thespian.actors import ActorSystem
 from pixir_actors.actors import messages as m
 from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
 from pixir_actors.dispatch.dispatcher import Dispatcher
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
-from pixir_actors.errors import StreamError, SystemStartFailed
+from pixir_actors.errors import InvalidSettings, StreamError, SystemStartFailed
 from pixir_actors.events import Event
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
@@ -108,10 +111,13 @@ class Client:
             InvalidSettings: An option is unknown or out of range. Nothing was sent.
             StreamError: No connection took the request; `delivery` is `not_sent` unless the system stopped answering.
         """
+        return self._submit(key, request, Purpose.RUN, options)
+
+    def _submit(self, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]) -> Stream:
         settings = _resolved(self.settings.override(options), request.url)
         ask = m.EnsureStarted.of(self._link.number(), key, settings, namespace=self.namespace)
         submit = m.Submit.of(self._link.number(), key, request, settings, channel=self._link.channel)
-        return Stream(Call(self._dispatcher, ask, submit))
+        return Stream(Call(self._dispatcher, ask, replace(submit, purpose=purpose)))
 
     def reduce(
         self, key: Key, request: Request, acc: A, fun: Callable[[Event, A], A], **options: Any
@@ -158,6 +164,28 @@ class Client:
             stream.raise_for_failure()
             return stream.response or {}
 
+    def warm(self, key: Key, request: Request, *, prefill: bool = False, **options: Any) -> dict[str, Any]:
+        """Have the key's connection open before its first turn needs it; return the evidence.
+
+        Args:
+            key: Names the conversation.
+            request: As the first turn will send it.
+            prefill: Send it with `generate: false`, once: the provider reads it, and the first turn continues from there
+                if it can. A server that sends no terminal event then, or generates an answer all the same, costs the
+                connection and nothing else.
+            options: As for `stream`.
+
+        Raises:
+            StreamError: The connection could not be opened, or the provider refused.
+            InvalidRequest, InvalidSettings: As `stream`.
+        """
+        purpose = Purpose.PREFILL if prefill else Purpose.OPEN
+        with self._submit(key, request, purpose, options) as stream:
+            for _ in stream:
+                pass
+            stream.raise_for_failure()
+            return stream.metadata
+
     def status(self, key: Key | None = None) -> list[ConnectionStatus]:
         """Return one status per connection, as last reported (at most about a second ago); or that of one key, as of now.
 
@@ -203,6 +231,8 @@ class Client:
 
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
+    if settings.transport != "websocket" and find_spec("httpx") is None:
+        raise InvalidSettings("transport", settings.transport, "\"websocket\": HTTP needs pip install 'pixir_actors[http]'")
     proxy, ca_file = connection_environment(url, os.environ)
     ca_file = settings.ca_file or ca_file
     # The actors have another working directory.

@@ -65,6 +65,19 @@ class _Text:
 
 
 @dataclass(frozen=True, slots=True)
+class _Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def check(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.words
+
+    def __str__(self) -> str:
+        return " or ".join(f'"{word}"' for word in self.words)
+
+
+@dataclass(frozen=True, slots=True)
 class _Flag:
     def check(self, value: object) -> bool:
         return isinstance(value, bool)
@@ -95,6 +108,8 @@ ALLOWED: Final[dict[str, Any]] = {
     "proxy": _Text(),
     "allow_plaintext": _Flag(),
     "identity": _Text(),
+    "transport": _Choice(("websocket", "auto", "http")),
+    "retry_ambiguous": _Flag(),
     "expose_keys": _Flag(),
 }
 """What each field takes: the one place that says so, for the checks, the messages and the README's table."""
@@ -150,6 +165,10 @@ class Settings:
     """Allow ws:// and http:// beyond loopback."""
     identity: str | None = None
     """Name of the account behind the bearer; a different one never shares a socket."""
+    transport: Literal["websocket", "auto", "http"] = "websocket"
+    """The way to the provider; "auto" goes over HTTP when the WebSocket is refused, and comes back."""
+    retry_ambiguous: bool = False
+    """Send once more, in full, when the socket broke after the request was written and before any event came."""
     expose_keys: bool = False
     """Show keys instead of their digest in status and process names."""
 

@@ -29,10 +29,11 @@ from pixir_actors.core import fingerprint, inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
 from pixir_actors.core.report import describe
-from pixir_actors.core.state import Connection, State
+from pixir_actors.core.state import Connection, State, Via
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Connector, Target
+from pixir_actors.transport.http import open_http
 from pixir_actors.transport.websocket import open_websocket
 
 LINGER: Final = 1.0
@@ -52,7 +53,8 @@ class ConnectionActor(ShellActor):
     """Owns the socket of one key. Started by the supervisor, which introduces it with `Begin`."""
 
     connect: Callable[[Target], Connector] = staticmethod(open_websocket)
-    """Opens a socket; a test may put another in its place."""
+    connect_http: Callable[[Target], Connector] = staticmethod(open_http)
+    """What open sockets; a test may put others in their place."""
 
     def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
         super().__init__(capabilities, **rest)
@@ -60,7 +62,9 @@ class ConnectionActor(ShellActor):
         self._supervisor: Any = None
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
         self._conn = Connection.new(now=time.monotonic(), limits=Settings())
-        self._wire = Wire(self.watch, type(self).connect, self._drive)
+        self._wire = Wire(
+            self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
+        )
         self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
         self._reported_at = float("-inf")
         self._reporting = self._sweeping = False
@@ -204,7 +208,7 @@ class ConnectionActor(ShellActor):
             step_timeout=submit.settings.connect_timeout,
             max_message_bytes=submit.settings.max_message_bytes,
         )
-        self._wire.open(target, action.token)
+        self._wire.open(target, action.token, action.via)
         return ()
 
     def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:

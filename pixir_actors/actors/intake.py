@@ -18,6 +18,7 @@ class Prepared:
         self._submit = submit
         self._payload, self._body = payload.full_payload(submit.body.reveal())
         self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
+        self._bearer = fingerprint.bearer(submit.headers.reveal())
         self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), submit.settings.identity)
 
     def turn_request(self, number: int, *, now: float, jitter: float) -> TurnRequest:
@@ -32,6 +33,8 @@ class Prepared:
             limits=self._submit.settings,
             received_at=now,
             jitter=jitter,
+            bearer=self._bearer,
+            purpose=self._submit.purpose,
         )
 
 

@@ -17,6 +17,7 @@ from pixir_actors.channel import frame as frames
 from pixir_actors.core import fingerprint, payload
 from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import Secret, digest
+from pixir_actors.core.state import Purpose
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.request import Headers, Request
 from pixir_actors.settings import Settings
@@ -119,8 +120,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class GetStatus:
-    """Ask for status. Answered with `StatusReport`: by the supervisor from what connections last reported (at most about a
-    second ago), by a connection from its own state, also in the middle of a stream."""
+    """Ask for status. Sent to the supervisor or to a connection, answered with `StatusReport`: by the supervisor from what
+    connections last reported (at most about a second after it happened), by a connection from its own state, also in the
+    middle of a stream."""
 
     ask_id: int
 
@@ -146,7 +148,7 @@ class CloseConnection:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed:
-    """The key has no connection any more; `existed` says whether it had one."""
+    """The answer to `CloseConnection` and `StopAll`: there is no connection any more; `existed` says whether there was."""
 
     ask_id: int
     existed: bool
@@ -156,7 +158,7 @@ class ConnectionClosed:
 class StopAll:
     """Stop every connection: running and waiting requests fail with `shutting_down`.
 
-    Answered with `ConnectionClosed` when the last one has gone, at the latest after two seconds.
+    Sent to the supervisor, answered with `ConnectionClosed` when the last one has gone, at the latest after two seconds.
     """
 
     ask_id: int
@@ -181,6 +183,7 @@ class Submit:
         settings: Limits; its `proxy` is not used.
         proxy: URL of an HTTP proxy, resolved in the caller's process, or None.
         channel: Path of the listener of the sender's event channel, or None to have the frames in `Batch` messages.
+        purpose: What the request is for; a warm-up ends with `FINISHED` like any other.
     """
 
     request_id: int
@@ -191,6 +194,7 @@ class Submit:
     settings: Settings
     proxy: Secret[str] | None = None
     channel: str | None = None
+    purpose: Purpose = Purpose.RUN
 
     @classmethod
     def of(
@@ -256,7 +260,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask whether a connection is alive and still holds a request; answered with `Probed`."""
+    """Ask whether a connection is alive and still holds a request. Sent to a connection, answered with `Probed`."""
 
     request_id: int
     channel: str | None = None
@@ -291,7 +295,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchAck:
-    """The batch has been taken; sent to the connection."""
+    """The batch of that `sequence` has been taken. Sent to the connection that it came from, which may send the next."""
 
     sequence: int
 
@@ -318,7 +322,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The connection is up; its sender address is the one to give to others."""
+    """The answer to `Begin`: the connection is up; its sender address is the one to give to others."""
 
     connection_id: str
     pid: int
@@ -326,7 +330,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The connection cannot run here; `reason` is a word."""
+    """The answer to `Begin` of a connection that cannot run here; `reason` is a word."""
 
     connection_id: str
     reason: str
@@ -342,7 +346,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """An idle connection asks to be forgotten; the supervisor forgets the key first and answers with `RetireAnswer`."""
+    """Sent by an idle connection to the supervisor, which forgets the key first and answers with `RetireAnswer`."""
 
     connection_id: str
 
@@ -361,7 +365,7 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class EvictAnswer:
-    """Whether the connection makes room; if so it ends."""
+    """The answer to `Evict`: whether the connection makes room; if so it ends."""
 
     connection_id: str
     accepted: bool

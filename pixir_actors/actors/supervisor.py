@@ -267,6 +267,8 @@ class SupervisorActor(ShellActor):
         for child in self._registry:
             if child.waiting and now - child.started_at > START_TIMEOUT:
                 self._fail_start(child, "timeout")
+                # Should it come up after all, nobody would know it.
+                self._stop_child(child, ErrorCode.SHUTTING_DOWN)
         self._serve_room()
         self._tick_later()
 

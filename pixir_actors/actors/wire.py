@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from pixir_actors.actors.intake import parse_events
 from pixir_actors.actors.watch import Watch
 from pixir_actors.core import inputs
+from pixir_actors.core.state import Via
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
 
@@ -20,12 +21,15 @@ class Wire:
 
     Args:
         watch: Where the socket is registered.
-        connect: Starts opening a socket.
+        connect: What starts opening a socket, for each way to the provider.
         feed: Takes inputs for the machine, in order. What a method returns is for its caller to feed.
     """
 
     def __init__(
-        self, watch: Watch, connect: Callable[[Target], Connector], feed: Callable[[list[inputs.Input]], None]
+        self,
+        watch: Watch,
+        connect: Mapping[Via, Callable[[Target], Connector]],
+        feed: Callable[[list[inputs.Input]], None],
     ) -> None:
         self._watch, self._connect, self._feed = watch, connect, feed
         self._connector: Connector | None = None
@@ -33,10 +37,10 @@ class Wire:
         self._transport: Transport | None = None
         self._written_before: int | None = None  # bytes written before the request that is being written
 
-    def open(self, target: Target, token: int) -> None:
+    def open(self, target: Target, token: int, via: Via) -> None:
         """Start opening a socket; its end is fed as `Connected` or `ConnectFailed`."""
         self._token = token
-        self._connector = self._connect(target)
+        self._connector = self._connect[via](target)
         self._watch.add(self._connector.fileno(), self._opened)
 
     def abandon(self) -> None:

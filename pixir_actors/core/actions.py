@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pixir_actors.core.server_event import Tag
+from pixir_actors.core.state import Via
 from pixir_actors.errors import Failure
 
 
@@ -15,6 +16,7 @@ class Open:
 
     token: int
     request_id: Any
+    via: Via = Via.WEBSOCKET
 
 
 @dataclass(frozen=True, slots=True)

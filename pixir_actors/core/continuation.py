@@ -40,6 +40,7 @@ class ResetReason(StrEnum):
     MAX_AGE = "max_age"
     CONNECTION_CRASHED = "connection_crashed"
     EVICTED = "evicted"
+    SOCKET_CLOSED = "socket_closed"  # of a turn that went over HTTP in place of a WebSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,14 @@ class Anchor:
         input: The full input it answered, not the delta that went out.
         output: The items the provider put out in it.
         model: The model of that request.
+        prefilled: It is a warm-up (`generate: false`): the request itself may follow with nothing new.
     """
 
     response_id: str
     input: list[Any]
     output: list[Any]
     model: Any
+    prefilled: bool = False
 
     def __repr__(self) -> str:
         return f"Anchor({self.response_id}, {len(self.input)} input items, {len(self.output)} output items)"
@@ -109,7 +112,10 @@ def plan(continuation: Continuation, payload: Payload, body: bytes) -> Plan:
 
 
 def delta(anchor: Anchor, payload: Payload) -> list[Any] | ResetReason:
-    """Return the items that are new to the provider, never an empty list, or the reason for a full replay."""
+    """Return the items that are new to the provider, or the reason for a full replay.
+
+    Only behind a warm-up is the list empty.
+    """
     if payload.get("model") != anchor.model:
         return ResetReason.MODEL_CHANGED
     items = input_items(payload)
@@ -118,21 +124,23 @@ def delta(anchor: Anchor, payload: Payload) -> list[Any] | ResetReason:
         return ResetReason.PREFIX_MISMATCH
     rest = items[covered:]
     if not rest:
-        return ResetReason.EMPTY_DELTA
+        return [] if anchor.prefilled else ResetReason.EMPTY_DELTA
     echoed = match_output(rest, anchor.output)
     if echoed is None:
         return ResetReason.OUTPUT_MISMATCH
     return rest[echoed:] or ResetReason.EMPTY_DELTA
 
 
-def after_response(payload: Payload, response_id: str | None, output: list[Any]) -> Continuation:
-    """Return what can be continued from after a completed or incomplete response."""
+def after_response(
+    payload: Payload, response_id: str | None, output: list[Any], *, prefilled: bool = False
+) -> Continuation:
+    """Return what can be continued from after a completed or incomplete response, or a warm-up."""
     if continues_itself(payload):
         return Cold(ResetReason.CALLER_CONTINUATION)
     items = input_items(payload)
     if items is None or not response_id:
         return FRESH
-    return Anchor(response_id, items, output, payload.get("model"))
+    return Anchor(response_id, items, output, payload.get("model"), prefilled)
 
 
 def input_items(payload: Payload) -> list[Any] | None:
@@ -204,7 +212,8 @@ def echoes(item: Any, put_out: Any) -> bool:
         case "custom_tool_call":
             return _echoes_call(item, put_out, "input")
         case "reasoning":
-            return _agree_if_both(item, put_out, "id") and _agree_if_both(item, put_out, "encrypted_content")
+            names = ("id", "encrypted_content", "summary", "content")
+            return all(_agree_if_both(item, put_out, name) for name in names)
         case _:
             return _agree_if_both(item, put_out, "id") and same_json(_rest(item, "id"), _rest(put_out, "id"))
 

@@ -56,6 +56,12 @@ def fingerprint(headers: tuple[tuple[str, str], ...], identity: str | None) -> s
     return hashlib.sha256(repr((normal, identity)).encode()).hexdigest()
 
 
+def bearer(headers: tuple[tuple[str, str], ...]) -> str:
+    """Return a digest of the value of `Authorization`, to tell an older one from a newer; empty where there is none."""
+    values = [value for name, value in headers if name.lower() == "authorization"]
+    return hashlib.sha256(repr(values).encode()).hexdigest() if values else ""
+
+
 def max_age(endpoint: str) -> float:
     """Return the age in seconds at which a socket to this host is replaced when the caller says "auto".
 

@@ -12,8 +12,11 @@ Rules:
 5. What is stale does not act: opening attempts, alarms and answers carry tokens, and only the current one counts. There is
    one alarm, set for the earliest deadline; all deadlines are a function of the connection.
 6. A request goes out a second time only where it provably did not run: on a fresh socket when a reused one was found dead
-   before a byte was written, and as a full replay when the provider refused the continuation or the socket. Once each.
-7. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
+   before a byte was written, and as a full replay when the provider refused the continuation, the socket or its bearer. Once
+   each; over HTTP where the caller allows it and the WebSocket took nothing; and where it may have run only if the caller
+   said so (`retry_ambiguous`).
+7. A turn over HTTP moves no anchor and closes no degraded window; it never runs beside an open WebSocket.
+8. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
 
 The table of state and input follows from the code (`print_table`); a test compares this copy with it. A cell names the
 states that may follow; "." stands for "ignored".
@@ -28,7 +31,7 @@ Sent            .              .              .              S              .   
 Received        .              .              D I            D C I S G      .              R              .
 SocketFailed    .              .              D              D C G          .              R              .
 AlarmRang       D R            D C G          D I R          D C S G        D G R          D C I S G R    .
-RetireAnswered  .              .              .              .              .              D C I S G X    .
+RetireAnswered  D X            C              I X            S              G X            D C I S G X    .
 EvictAsked      X              C              X              S              X              R X            X
 StopAsked       X              X              X              X              X              X              .
 """
@@ -59,10 +62,11 @@ from pixir_actors.core.actions import (
     ShowStatus,
     Stop,
 )
-from pixir_actors.core.backoff import CLOSED
+from pixir_actors.core.backoff import CLOSED, Backoff
 from pixir_actors.core.continuation import (
     Anchor,
     Cold,
+    Continuation,
     Plan,
     ResetReason,
     after_response,
@@ -85,7 +89,7 @@ from pixir_actors.core.inputs import (
     StopAsked,
     Submitted,
 )
-from pixir_actors.core.payload import Payload, continues_itself
+from pixir_actors.core.payload import continues_itself, http_body, prefill
 from pixir_actors.core.server_event import (
     RETRYABLE_STATUSES,
     ProviderFault,
@@ -97,12 +101,32 @@ from pixir_actors.core.server_event import (
     provider_fault,
     response_id,
 )
-from pixir_actors.core.state import Alarm, Connection, Phase, Socket, State, Turn, TurnRequest
+from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from pixir_actors.settings import Settings
 
 RETIRE_ANSWER_TIMEOUT: Final = 5.0
 """Seconds a supervisor may take to answer; a connection that gets no answer goes on serving."""
+WARM_UP_TIMEOUT: Final = 5.0
+"""Seconds without an event after which a warm-up's terminal event is not waited for: some servers send none."""
+MESSAGE_TOO_BIG: Final = 1009
+FALLBACK_MESSAGE: Final = "the WebSocket could not be used; the request went over HTTP"
+FALLBACK_CODES: Final = frozenset(
+    {
+        ErrorCode.WEBSOCKET_CONNECT_FAILED,
+        ErrorCode.WEBSOCKET_CONNECT_TIMEOUT,
+        ErrorCode.WEBSOCKET_HANDSHAKE_FAILED,
+    }
+)
+"""Failures after which HTTP is worth a try; 1009 and the degraded window are others."""
+ADVICE: Final[dict[object, str]] = {
+    401: "the credentials were refused: send valid ones",
+    403: "access was refused: check the account's rights to this endpoint and model",
+    404: "there is no WebSocket at this URL: check it, or use transport='auto' or 'http'",
+    426: "this endpoint wants HTTP: use transport='auto' or 'http'",
+}
+"""Refused upgrades that do not get better by waiting, and what to do about each."""
+TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"
 HELD_EVENTS: Final = 1000
 """Events held back at the most; a backend that sends more private events than that is taken to have begun."""
 ALARM_SLACK: Final = 0.001
@@ -224,15 +248,19 @@ def _too_late(step: _Step, input: Submitted) -> None:
 def _start(step: _Step, request: TurnRequest) -> None:
     """Begin a turn, or answer it at once; expects that no turn is active."""
     wait = step.conn.backoff.remaining(step.now)
-    if wait > 0:
+    over_http = request.limits.transport == "http"
+    if wait > 0 and not over_http and not _may_fall_back(request):
         _answer(step, request, Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait))
         return
     step.set(turn=Turn(request, step.now), limits=request.limits)
+    if over_http or wait > 0:
+        _go_over_http(step, None if over_http else ErrorCode.WEBSOCKET_DEGRADED)
+        return
     reason = _why_not_reuse(step.conn, request, step.now)
     if step.conn.socket is not None and reason is None:
         step.set(state=State.STREAMING)
         step.set_turn(reused=True)
-        _attempt(step)
+        _use_socket(step)
         return
     if step.conn.socket is not None:
         assert reason is not None
@@ -255,13 +283,36 @@ def _open(step: _Step) -> None:
     token = step.conn.token + 1
     step.set(state=State.CONNECTING, token=token, opening=token)
     step.set_turn(phase=Phase.OPENING, phase_since=step.now, reused=False)
-    step.do(Open(token, step.turn.request.request_id))
+    step.do(Open(token, step.turn.request.request_id, step.turn.via))
+
+
+def _may_fall_back(request: TurnRequest) -> bool:
+    """Say whether a request may go over HTTP instead. What the caller continues by itself may live on the socket alone."""
+    run = request.purpose is Purpose.RUN
+    return run and request.limits.transport == "auto" and not continues_itself(request.payload)
+
+
+def _go_over_http(step: _Step, fallback_reason: ErrorCode | None) -> None:
+    _drop_socket(step, ResetReason.ENDPOINT_CHANGED, code=1000)
+    step.set_turn(via=Via.HTTP, fallback_reason=fallback_reason)
+    _open(step)
+
+
+def _use_socket(step: _Step) -> None:
+    """Do on the open socket what the request is for."""
+    match step.turn.request.purpose:
+        case Purpose.RUN:
+            _attempt(step)
+        case Purpose.PREFILL if isinstance(step.conn.continuation, Cold):
+            _attempt(step)
+        case _:
+            _warmed(step)
 
 
 def _attempt(step: _Step) -> None:
     """Write the request on the open socket: as a delta if that is proven right, else in full."""
-    turn, conn = step.turn, step.conn
-    decided = plan(conn.continuation, turn.request.payload, turn.request.body)
+    turn = step.turn
+    decided = _plan(step.conn, turn)
     attempts = turn.attempts + 1
     step.set_turn(
         phase=Phase.SENDING,
@@ -280,13 +331,28 @@ def _attempt(step: _Step) -> None:
     step.do(Sending(turn.request.request_id, attempts), Send(decided.wire))
 
 
+def _plan(conn: Connection, turn: Turn) -> Plan:
+    request = turn.request
+    uses_id = "previous_response_id" in request.payload
+    if turn.via is Via.HTTP:
+        reason = None if turn.fallback_reason is None else ResetReason.SOCKET_CLOSED
+        return Plan(http_body(request.payload), False, reason, uses_id)
+    decided = plan(conn.continuation, request.payload, request.body)
+    if request.purpose is Purpose.PREFILL:
+        return replace(decided, wire=prefill(request.payload))
+    return decided
+
+
 def _evidence(step: _Step, decided: Plan, attempts: int) -> dict[str, Any]:
-    """Return what really goes over the wire, in the reference's words (C32) and ours."""
-    conn, request = step.conn, step.turn.request
+    """Return what really goes over the wire, in the reference's words (C32, S8) and ours."""
+    conn, request, turn = step.conn, step.turn.request, step.turn
     assert conn.socket is not None
-    return {
-        "transport_preference": "websocket",
-        "active_transport": "websocket",
+    fallback: dict[str, Any] = {}
+    if turn.fallback_reason is not None:
+        fallback = {"fallback_reason": turn.fallback_reason, "fallback_message": FALLBACK_MESSAGE}
+    return fallback | {
+        "transport_preference": "websocket" if turn.via is Via.WEBSOCKET else request.limits.transport,
+        "active_transport": turn.via.value,
         "continuation_attempted": decided.attempted,
         "continuation_reset_reason": decided.reset_reason,
         "used_previous_response_id": decided.uses_previous_id,
@@ -315,24 +381,30 @@ def _ms(seconds: float) -> int:
 def _connected(step: _Step, input: Connected) -> None:
     if input.token != step.conn.opening:
         return
-    request = step.turn.request
+    request, via = step.turn.request, step.turn.via
     age = request.limits.max_connection_age
     seconds = max_age(request.endpoint) if age == "auto" else age
     # Up to a tenth earlier, so that connections opened together do not all close together.
     retire_at = None if seconds is None else step.now + seconds * (1 - 0.1 * request.jitter)
-    socket = Socket(request.endpoint, request.fingerprint, step.now, retire_at, step.now)
+    socket = Socket(
+        request.endpoint, request.fingerprint, step.now, retire_at, step.now, bearer=request.bearer, via=via
+    )
     step.set(state=State.STREAMING, socket=socket)
     step.count(sockets=step.conn.statistics.sockets + 1)
-    _attempt(step)
+    _use_socket(step)
 
 
 @_rule(ConnectFailed, connecting="degraded disconnected connecting")
 def _connect_failed(step: _Step, input: ConnectFailed) -> None:
-    if input.token == step.conn.opening:
-        failure = Failure.of(input.code, Delivery.NOT_SENT, retry_after=input.retry_after)
-        # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not.
-        retryable = failure.retryable or input.details.get("status") in RETRYABLE_STATUSES
-        _degrade(step, replace(failure, retryable=retryable, details=input.details))
+    if input.token != step.conn.opening:
+        return
+    status = input.details.get("status")
+    failure = Failure.of(input.code, Delivery.NOT_SENT, retry_after=input.retry_after)
+    # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not.
+    retryable = failure.retryable or status in RETRYABLE_STATUSES
+    advice = {"advice": ADVICE[status]} if status in ADVICE else {}
+    failure = replace(failure, retryable=retryable, details={**input.details, **advice})
+    _fail_socket(step, failure, waiting_helps=status not in ADVICE)
 
 
 @_rule(Sent, streaming="streaming")
@@ -365,7 +437,25 @@ def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
         _open(step)
         return
     delivery = Delivery.NOT_SENT if unsent else _delivery(turn)
-    _degrade(step, replace(Failure.of(input.code, delivery), details=input.details))
+    too_big = input.details.get("close_code") == MESSAGE_TOO_BIG and not turn.accepted
+    if too_big:
+        # The server read no further than the size: the request did not run, and will not on this way.
+        delivery = Delivery.REJECTED
+    elif delivery is Delivery.AMBIGUOUS and _may_retry(turn):
+        step.set_turn(retried=True)
+        step.count(replays=step.conn.statistics.replays + 1)
+        _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=turn.via is Via.WEBSOCKET)
+        _open(step)
+        return
+    failure = replace(Failure.of(input.code, delivery), details=input.details)
+    if too_big:
+        failure = replace(failure, retryable=False, details={**input.details, "advice": TOO_BIG_ADVICE})
+    _fail_socket(step, failure, waiting_helps=not too_big)
+
+
+def _may_retry(turn: Turn) -> bool:
+    wanted = turn.request.limits.retry_ambiguous and turn.request.purpose is Purpose.RUN
+    return wanted and not turn.retried and not turn.shown and not continues_itself(turn.request.payload)
 
 
 # Receiving
@@ -431,9 +521,10 @@ def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, o
         turn = step.turn
     if not events:
         return
-    assert turn.plan is not None
-    taken = turn.output or (turn.accepted and not turn.plan.attempted) or len(turn.held) + len(events) > HELD_EVENTS
-    if turn.shown or taken:
+    if turn.output and turn.request.purpose is Purpose.PREFILL:
+        _warmed(step, unusable=True)  # it answers although no answer was wanted: neither paid for nor waited for
+        return
+    if turn.shown or turn.output or len(turn.held) + len(events) > HELD_EVENTS:
         _show(step)
         step.do(Deliver(turn.request.request_id, tuple(events)))
     else:
@@ -445,7 +536,7 @@ def _show(step: _Step) -> None:
     turn = step.turn
     if turn.shown:
         return
-    step.do(Show(turn.request.request_id, turn.evidence), ShowStatus(turn.request.request_id))
+    step.do(Show(turn.request.request_id, turn.evidence), ShowStatus(turn.request.request_id, turn.status))
     if turn.held:
         step.do(Deliver(turn.request.request_id, turn.held))
     step.set_turn(shown=True, held=())
@@ -464,7 +555,11 @@ def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
     `out_of_step` says that more was read behind it. Behind a rejection that does not matter: it was read before the replay
     is written, so it cannot be its answer.
     """
+    if step.conn.turn is None:
+        return  # a warm-up that has ended itself
     fault = provider_fault(event)
+    if step.turn.via is Via.HTTP and fault is not None and not step.turn.output:
+        step.set_turn(status=fault.status or 200)
     rejection = fault.rejection if fault is not None and not step.turn.output else None
     if rejection is not None and _replay(step, rejection):
         return
@@ -480,9 +575,9 @@ def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
 def _replay(step: _Step, rejection: Rejection) -> bool:
     """Send the request again in full, unseen by the caller, if that is safe; say whether it was."""
     turn = step.turn
-    assert turn.plan is not None
-    ours = turn.plan.attempted or rejection is Rejection.CONNECTION_LIMIT
-    if not ours or turn.shown or rejection in turn.replays or continues_itself(turn.request.payload):
+    if not _is_ours(step.conn, turn, rejection) or turn.shown or rejection in turn.replays:
+        return False
+    if continues_itself(turn.request.payload) or turn.request.purpose is not Purpose.RUN:
         return False
     step.set_turn(replays=turn.replays | {rejection})
     step.count(replays=step.conn.statistics.replays + 1)
@@ -490,14 +585,30 @@ def _replay(step: _Step, rejection: Rejection) -> bool:
         step.set(continuation=Cold(ResetReason.PREVIOUS_RESPONSE_NOT_FOUND))
         _attempt(step)
         return True
-    not_found = rejection is Rejection.NOT_FOUND
-    _drop_socket(
-        step,
-        ResetReason.PREVIOUS_RESPONSE_NOT_FOUND if not_found else ResetReason.CONNECTION_LIMIT,
-        even_cold=True,
-    )
+    _drop_socket(step, _REJECTED_FOR[rejection], even_cold=True)
     _open(step)
     return True
+
+
+_REJECTED_FOR: Final = {
+    Rejection.NOT_FOUND: ResetReason.PREVIOUS_RESPONSE_NOT_FOUND,
+    Rejection.CONNECTION_LIMIT: ResetReason.CONNECTION_LIMIT,
+    Rejection.UNAUTHORIZED: ResetReason.HEADERS_CHANGED,
+}
+
+
+def _is_ours(conn: Connection, turn: Turn, rejection: Rejection) -> bool:
+    """Say whether a rejection is about what we did, and a replay therefore about to succeed."""
+    if turn.via is Via.HTTP or turn.plan is None or conn.socket is None:
+        return False
+    match rejection:
+        case Rejection.NOT_FOUND:
+            return turn.plan.attempted
+        case Rejection.CONNECTION_LIMIT:
+            return True
+        case Rejection.UNAUTHORIZED:
+            # The socket keeps the bearer it was opened with; the request may have brought a newer one.
+            return turn.reused and conn.socket.bearer != turn.request.bearer
 
 
 def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out_of_step: bool) -> None:
@@ -506,13 +617,12 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out
     request_id = turn.request.request_id
     _show(step)
     step.do(Deliver(request_id, ((Tag.TERMINAL, event.raw),)))
-    failed = fault is not None
-    captured = None if failed else turn.response_id
-    if failed:
-        step.set(continuation=_cold_after_failure(turn.request.payload))
-    else:
-        step.set(continuation=after_response(turn.request.payload, captured, _output_of(turn, event)))
-    if fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT:
+    captured = None if fault is not None else turn.response_id
+    if turn.via is Via.WEBSOCKET:
+        step.set(continuation=_continuation_after(turn, event, fault, captured))
+    if turn.via is Via.HTTP:
+        _drop_socket(step, ResetReason.ENDPOINT_CHANGED)
+    elif fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT:
         _drop_socket(step, ResetReason.CONNECTION_LIMIT, even_cold=True)
     elif turn.phase is Phase.SENDING or out_of_step:
         # Half a request stands in the buffer, or the next request would be answered by what stands behind this event.
@@ -524,13 +634,31 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out
     statistics = conn.statistics
     delta = turn.plan is not None and turn.plan.attempted
     step.count(turns=statistics.turns + 1, delta_turns=statistics.delta_turns + delta)
-    step.set(backoff=CLOSED)
+    if turn.via is Via.WEBSOCKET:
+        step.set(backoff=CLOSED)
     _end_turn(step)
 
 
-def _cold_after_failure(payload: Payload) -> Cold:
-    own = continues_itself(payload)
-    return Cold(ResetReason.CALLER_CONTINUATION if own else ResetReason.RESPONSE_FAILED)
+def _continuation_after(
+    turn: Turn, event: ServerEvent, fault: ProviderFault | None, captured: str | None
+) -> Continuation:
+    payload = turn.request.payload
+    if fault is not None:
+        own = continues_itself(payload)
+        return Cold(ResetReason.CALLER_CONTINUATION if own else ResetReason.RESPONSE_FAILED)
+    prefilled = turn.request.purpose is Purpose.PREFILL
+    return after_response(payload, captured, _output_of(turn, event), prefilled=prefilled)
+
+
+def _warmed(step: _Step, *, unusable: bool = False) -> None:
+    """End a warm-up that sent nothing, or whose server does not do as it was asked; never a failure."""
+    turn = step.turn
+    evidence = turn.evidence or {"active_transport": turn.via.value, "websocket_key": turn.request.key}
+    step.do(Show(turn.request.request_id, evidence), Finish(turn.request.request_id))
+    if unusable:
+        _drop_socket(step, ResetReason.CANCELLED, even_cold=True)
+    step.set(backoff=CLOSED)
+    _end_turn(step)
 
 
 def _output_of(turn: Turn, event: ServerEvent) -> list[Any]:
@@ -550,6 +678,9 @@ def _end_turn(step: _Step) -> None:
     if socket is None and step.conn.backoff.remaining(step.now) > 0:
         state = State.DEGRADED
     step.set(turn=None, state=state, idle_since=step.now)
+    if step.conn.forgotten:
+        _leave(step)
+        return
     while step.conn.turn is None and step.conn.queue:
         request, *rest = step.conn.queue
         step.set(queue=tuple(rest))
@@ -579,13 +710,44 @@ def _fail_turn(step: _Step, failure: Failure) -> None:
     _answer(step, turn.request, failure)
 
 
-def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WEBSOCKET_FAILED) -> None:
-    """Fail the turn, close the socket and leave the connection alone for a while (C48)."""
+def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -> None:
+    """End an attempt whose socket was not had, or is no more: over HTTP if that may help, else with a failure."""
+    turn = step.turn
+    if turn.via is Via.HTTP:
+        _fail_turn(step, failure)
+        _drop_socket(step, ResetReason.ENDPOINT_CHANGED)
+        _end_turn(step)
+    elif _may_fall_back(turn.request) and not turn.shown and _http_may_help(failure):
+        _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=True)
+        step.set(backoff=_window(step))
+        _go_over_http(step, failure.code)
+    elif waiting_helps:
+        _degrade(step, failure)
+    else:
+        _fail_turn(step, failure)
+        _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=True)
+        _end_turn(step)
+
+
+def _http_may_help(failure: Failure) -> bool:
+    """Say whether HTTP has anything to gain: nothing ran, and it is not the caller whom the provider refuses."""
+    if failure.delivery not in (Delivery.NOT_SENT, Delivery.REJECTED):
+        return False
+    too_big = failure.details.get("close_code") == MESSAGE_TOO_BIG
+    return too_big or (failure.code in FALLBACK_CODES and failure.details.get("status") not in (401, 403))
+
+
+def _window(step: _Step) -> Backoff:
     request = step.turn.request
     limits = request.limits
-    backoff = step.conn.backoff.fail(
+    return step.conn.backoff.fail(
         now=step.now, jitter=request.jitter, first=limits.degraded_for, most=limits.degraded_max
     )
+
+
+def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WEBSOCKET_FAILED) -> None:
+    """Fail the turn, close the socket and leave the connection alone for a while (C48)."""
+    backoff = _window(step)
     wait = backoff.remaining(step.now)
     if failure.retryable and wait > 0:
         # Whoever comes back earlier is only told to wait.
@@ -645,7 +807,7 @@ def _deadlines(conn: Connection) -> Iterator[float]:
     if conn.turn is not None:
         yield from _present(_after(conn.turn.request.received_at, conn.turn.request.limits.timeout))
         yield from _present(_phase_deadline(conn.turn))
-    if conn.socket is not None:
+    if conn.socket is not None and conn.socket.via is Via.WEBSOCKET:
         yield from _present(_ping_deadline(conn.socket, conn.limits))
     if conn.state is State.IDLE and conn.socket is not None:
         yield from _present(conn.socket.retire_at)
@@ -673,6 +835,8 @@ def _phase_deadline(turn: Turn) -> float | None:
         Phase.WAITING: limits.first_event_timeout,
         Phase.FLOWING: limits.idle_timeout,
     }[turn.phase]
+    if turn.request.purpose is Purpose.PREFILL and turn.phase in (Phase.WAITING, Phase.FLOWING):
+        seconds = WARM_UP_TIMEOUT if seconds is None else min(seconds, WARM_UP_TIMEOUT)
     return _after(turn.phase_since, seconds)
 
 
@@ -713,7 +877,7 @@ def _alarm_rang(step: _Step, input: AlarmRang) -> None:
     _expire_queue(step)
     if step.conn.turn is not None:
         _expire_turn(step)
-    if step.conn.socket is not None:
+    if step.conn.socket is not None and step.conn.socket.via is Via.WEBSOCKET:
         _expire_silence(step)
     if paused:
         _expire_pause(step)
@@ -754,8 +918,15 @@ def _expire_turn(step: _Step) -> None:
     elif _due(step, _phase_deadline(turn)):
         if turn.phase is Phase.OPENING:
             step.do(AbandonOpening())
+        if turn.request.purpose is Purpose.PREFILL and turn.phase is not Phase.OPENING:
+            _warmed(step, unusable=True)
+            return
         waited = step.now - turn.phase_since
-        _degrade(step, Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3)))
+        late = Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3))
+        if turn.phase is Phase.OPENING or turn.via is Via.HTTP:
+            _fail_socket(step, late)
+        else:
+            _degrade(step, late)
 
 
 def _expire_silence(step: _Step) -> None:
@@ -799,9 +970,31 @@ def _expire_pause(step: _Step) -> None:
 
 @_rule(RetireAnswered, retiring="stopped idle disconnected degraded connecting streaming")
 def _retire_answered(step: _Step, input: RetireAnswered) -> None:
-    if not input.granted:
+    if input.granted:
+        _leave(step)
+    else:
         _resume(step)
+
+
+@_rule(
+    RetireAnswered,
+    disconnected="disconnected stopped",
+    idle="idle stopped",
+    degraded="degraded stopped",
+    connecting="connecting",
+    streaming="streaming",
+)
+def _retire_answered_late(step: _Step, input: RetireAnswered) -> None:
+    """Leave as soon as nothing runs: the supervisor has forgotten the key, and may start another connection for it."""
+    if not input.granted:
         return
+    step.set(forgotten=True)
+    if step.conn.turn is None:
+        _leave(step)
+
+
+def _leave(step: _Step) -> None:
+    """Send everybody who waits back to the supervisor, and end."""
     for request in step.conn.queue:
         step.do(Redirect(request.request_id))
     step.set(queue=())

@@ -54,6 +54,16 @@ def continues_itself(payload: Payload) -> bool:
     return any(payload.get(name) is not None for name in OWN_CONTINUATION)
 
 
+def prefill(payload: Payload) -> bytes:
+    """Return the text of a warm-up: the request, without an answer wanted."""
+    return encode(payload | {"generate": False})
+
+
+def http_body(payload: Payload) -> bytes:
+    """Return the payload as the body of an HTTP POST that streams: without the WebSocket's envelope."""
+    return encode({name: value for name, value in payload.items() if name != "type"} | {"stream": True})
+
+
 def encode(payload: Payload) -> bytes:
     """Return the payload as the text of one WebSocket message.
 

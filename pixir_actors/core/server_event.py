@@ -56,6 +56,7 @@ class Rejection(Enum):
 
     NOT_FOUND = "previous_response_not_found"
     CONNECTION_LIMIT = "websocket_connection_limit_reached"
+    UNAUTHORIZED = "unauthorized"  # the bearer the socket was opened with, not necessarily the request's
 
 
 _KNOWN: Final[dict[str, tuple[Stage, Tag]]] = {
@@ -177,6 +178,8 @@ class ProviderFault:
         """Say whether the socket, not the request, was refused."""
         if self._is_limit():
             return Rejection.CONNECTION_LIMIT
+        if self.status == 401 or self.text("code") == "invalid_api_key":
+            return Rejection.UNAUTHORIZED
         return Rejection.NOT_FOUND if self._is_not_found() else None
 
     def _is_limit(self) -> bool:

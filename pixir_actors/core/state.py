@@ -25,6 +25,21 @@ class State(StrEnum):
     STOPPED = "stopped"  # sends whoever still comes back to the supervisor
 
 
+class Via(StrEnum):
+    """The way a turn takes to the provider."""
+
+    WEBSOCKET = "websocket"
+    HTTP = "http_sse"
+
+
+class Purpose(StrEnum):
+    """What a request is for."""
+
+    RUN = "run"
+    OPEN = "open"  # have a socket open, send nothing
+    PREFILL = "prefill"  # send the request with `generate: false`, for the first turn to continue from
+
+
 class Phase(StrEnum):
     """Where in its attempt a turn stands."""
 
@@ -48,6 +63,8 @@ class TurnRequest:
         limits: Timeouts and sizes of this request.
         received_at: Monotonic seconds.
         jitter: Uniform sample in [0, 1), drawn for this request.
+        bearer: Digest of its Authorization header's value, to see whether a socket was opened with an older one.
+        purpose: What it is for.
     """
 
     request_id: Any
@@ -59,6 +76,8 @@ class TurnRequest:
     limits: Settings
     received_at: float
     jitter: float
+    bearer: str = field(default="", repr=False)
+    purpose: Purpose = Purpose.RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +92,12 @@ class Turn:
     replays: frozenset[Rejection] = frozenset()
     reused: bool = False  # the attempt runs on a socket of an earlier turn
     replaced: bool = False  # a dead socket was replaced already
+    retried: bool = False  # sent again although it may have run, because the caller wanted that
+    via: Via = Via.WEBSOCKET
+    fallback_reason: str | None = None  # why it goes over HTTP although a WebSocket was wanted
     plan: Plan | None = None
     evidence: dict[str, Any] = field(default_factory=dict, repr=False)
+    status: int = 200
     shown: bool = False  # evidence and held events have been delivered
     held: tuple[tuple[Tag, bytes], ...] = field(default=(), repr=False)
     accepted: bool = False  # an event came back that is no rejection
@@ -94,6 +117,8 @@ class Socket:
     retire_at: float | None
     last_seen: float
     pong_due: float | None = None
+    bearer: str = field(default="", repr=False)
+    via: Via = Via.WEBSOCKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +160,7 @@ class Connection:
     token: int = 0  # of the newest opening attempt or alarm
     opening: int = 0  # token of the attempt under way
     retiring_since: float = 0.0
+    forgotten: bool = False  # the supervisor granted a retirement that was no longer waited for
     statistics: Statistics = Statistics()
 
     @classmethod

@@ -13,6 +13,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.channel.exchange import ListenerClosed
 from pixir_actors.channel.frame import Frame, FrameType, failure_from
 from pixir_actors.channel.inbox import ChannelLost, InboxClosed
+from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
 from pixir_actors.dispatch.link import Source
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError, exception_from
@@ -42,6 +43,8 @@ class Call:
         self._placements = 0
         self._sending = False
         self._event_seen = False
+        self._metadata_seen = False
+        self._retried = False
         self._connection: Connection | None = None
         self._source: Source | None = None
         self._ended = False
@@ -57,6 +60,8 @@ class Call:
             frame = self._take()
             if frame.type == FrameType.DATA:
                 self._event_seen = True
+            elif frame.type == FrameType.METADATA:
+                self._metadata_seen = True
             elif frame.type == FrameType.SENDING:
                 self._sending = True
                 continue
@@ -130,6 +135,9 @@ class Call:
             try:
                 frame = self._source.get(PROBE_AFTER)
             except ChannelLost:
+                if self._may_retry():
+                    self._place()
+                    continue
                 raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict(lost=True)) from None
             except InboxClosed:
                 raise self._failed(ErrorCode.CANCELLED, self._verdict()) from None
@@ -173,6 +181,15 @@ class Call:
             return Delivery.ACCEPTED
         # A channel that broke had held the word that the request is being sent; where it has not, there is no telling.
         return Delivery.NOT_SENT if lost and not self._sending else Delivery.AMBIGUOUS
+
+    def _may_retry(self) -> bool:
+        """Say whether the caller wants a request again that may have run, and it has not been sent again yet."""
+        wanted = self._submit.settings.retry_ambiguous and self._submit.purpose is Purpose.RUN
+        ambiguous = self._verdict(lost=True) is Delivery.AMBIGUOUS and not self._metadata_seen
+        if not wanted or self._retried or not ambiguous or self._dispatcher.closing:
+            return False
+        self._retried, self._sending = True, False
+        return True
 
     def _failed(self, code: ErrorCode, delivery: Delivery) -> StreamError:
         self._end()

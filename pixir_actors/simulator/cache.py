@@ -4,6 +4,8 @@ The rule (`previous_response_id` in the provider's WebSocket guide): a connectio
 error or a failure evicts what was referred to, and a turn that fails leaves nothing; all is gone with the connection.
 Where providers differ, the strictest is played: any error or failure empties the cache, but for the answer that an
 unknown id gets, which evicts nothing, as it referred to nothing.
+
+Over HTTP a connection remembers nothing: only a stored response can be continued, and an error evicts nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Item = dict[str, Any]
-CacheMode = Literal["latest", "all"]
-_LIMIT: Final = 1024
+CacheMode = Literal["latest", "all", "none"]
+_LIMITS: Final[dict[CacheMode, int]] = {"latest": 1, "all": 1024, "none": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,10 @@ class History:
 
 
 class ResponseCache:
-    """Response id -> history, for one connection. At most one entry, or with mode "all" the newest 1,024."""
+    """Response id -> history, for one connection. At most one entry; with "all" the newest 1,024, with "none" none."""
 
     def __init__(self, mode: CacheMode = "latest") -> None:
-        self._limit = 1 if mode == "latest" else _LIMIT
+        self._limit = _LIMITS[mode]
         self._entries: OrderedDict[str, History] = OrderedDict()
 
     def recall(self, response_id: str) -> History | None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 
+from pixir_actors.simulator.eventstream import chunk, server_sent
+
+Encoding = Literal["frame", "event", "document"]
+"""A WebSocket text frame; over HTTP a server-sent event, or a JSON document, in one chunk of the body."""
 TERMINAL_TYPES: Final = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
 _LIFECYCLE_TYPES: Final = TERMINAL_TYPES | {"response.queued", "response.created", "response.in_progress"}
 
@@ -23,6 +27,7 @@ class Emit:
     """Send one event as one text message. Bytes are sent as they are, whether or not they are JSON."""
 
     event: Mapping[str, Any] | bytes
+    encoding: Encoding = "frame"
 
     @property
     def type(self) -> str:
@@ -54,9 +59,12 @@ class Emit:
         """Return the event as the text of one message."""
         return self.event if isinstance(self.event, bytes) else orjson.dumps(self.event)
 
-    def frame(self) -> bytes:
-        """Return the event as the bytes of one unfragmented text frame."""
-        return frame(self.message())
+    def encoded(self) -> bytes:
+        """Return the event as the bytes that are written: as one unfragmented text frame, or one chunk."""
+        message = self.message()
+        if self.encoding == "frame":
+            return frame(message)
+        return chunk(message if self.encoding == "document" else server_sent(self.type, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ class Raw:
     """Write bytes to the socket.
 
     Attributes:
-        data: Bytes, usually whole frames.
+        data: Bytes, usually whole frames, or chunks.
         partial: The bytes end within a frame, so no control frame may follow before the next `Raw`.
         bytewise: Hand each byte to the kernel by itself.
     """

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 Item = dict[str, Any]
+Via = Literal["websocket", "http"]
 TurnStatus = Literal["in_progress", "completed", "incomplete", "failed", "error", "disconnected"]
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One HTTP request for an upgrade. `connection` counts from 0 and is the index in `handshakes`.
+    """One HTTP request for an upgrade. `connection` counts from 0, over the connections of both ways.
 
     `status` is what was answered: 101 when accepted, 0 when nothing was.
     """
@@ -28,22 +29,50 @@ class Handshake:
 
     def header(self, name: str) -> str | None:
         """Return a header's first value; names are compared without case."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+        return _header(self.headers, name)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP request that is no upgrade. A connection that is kept alive has several.
+
+    `status` is what was answered, 0 when nothing was. `request_index` is its index in `requests`, None for one that
+    was refused before its body was taken for a request.
+    """
+
+    connection: int
+    method: str
+    path: str
+    headers: list[tuple[str, str]] = field(repr=False)
+    status: int
+    request_index: int | None
+
+    def header(self, name: str) -> str | None:
+        """Return a header's first value; names are compared without case."""
+        return _header(self.headers, name)
+
+
+def _header(headers: list[tuple[str, str]], name: str) -> str | None:
+    return next((value for key, value in headers if key.lower() == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One `response.create`. `index` counts from 0 over the whole simulator; `wire_bytes` is the message's size."""
+    """One request: a `response.create`, or the body of a POST.
+
+    `index` counts from 0 over the whole simulator; `wire_bytes` is the message's or the body's size.
+    """
 
     index: int
     connection: int
     payload: dict[str, Any] = field(repr=False)
     wire_bytes: int
+    via: Via = "websocket"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientClose:
-    """How a connection ended as the server saw it.
+    """How a WebSocket connection ended as the server saw it.
 
     `code` and `reason` are those of the client's close frame, 1005 if it had none and 1006 without a close frame;
     `clean` says whether a close frame came; `by` says who began (for an unclean end: who closed the socket).
@@ -72,6 +101,7 @@ class Turn:
     output: list[Item] = field(default_factory=list, repr=False)
     status: TurnStatus = "in_progress"
     generated: bool = True
+    via: Via = "websocket"
 
 
 class Ledger:
@@ -82,6 +112,7 @@ class Ledger:
 
     def __init__(self, keep: int) -> None:
         self.handshakes: list[Handshake] = []
+        self.http_requests: list[HttpRequest] = []
         self.requests: list[Received] = []
         self.overlaps: list[Received] = []
         self.pings: list[tuple[int, bytes]] = []
@@ -90,6 +121,7 @@ class Ledger:
         self.turns: list[Turn] = []
         self.errors: list[BaseException] = []
         self.open_connections = 0
+        self.open_http_connections = 0
         self.tls_failures = 0
         self.connections = 0
         self.received = 0
@@ -104,10 +136,22 @@ class Ledger:
                 del records[: -self._keep]
             self._changed.notify_all()
 
-    def count(self, *, opened: int = 0, tls_failures: int = 0) -> None:
+    def receive(
+        self, connection: int, payload: dict[str, Any], size: int, *, via: Via = "websocket", overlap: bool = False
+    ) -> Received:
+        """Number a request and record it; `overlap`: another was in flight."""
+        received = Received(self.received, connection, payload, size, via)
+        self.received += 1
+        if overlap:
+            self.add(self.overlaps, received)
+        self.add(self.requests, received)
+        return received
+
+    def count(self, *, opened: int = 0, http_opened: int = 0, tls_failures: int = 0) -> None:
         """Change the counters and wake who waits."""
         with self._changed:
             self.open_connections += opened
+            self.open_http_connections += http_opened
             self.tls_failures += tls_failures
             self._changed.notify_all()
 
@@ -141,6 +185,6 @@ class Ledger:
         closes = ", ".join(f"{close.code} by {close.by}" for close in self.closes[-5:])
         return (
             f"{len(self.handshakes)} handshakes, {self.open_connections} open connections,"
-            f" {len(self.requests)} requests, {len(self.turns)} turns ({turns or '-'}),"
+            f" {len(self.requests)} requests ({len(self.http_requests)} over HTTP), {len(self.turns)} turns ({turns or '-'}),"
             f" {len(self.closes)} closes ({closes or '-'}), {len(self.pings)} pings, {len(self.pongs)} pongs"
         )

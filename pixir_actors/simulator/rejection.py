@@ -34,6 +34,24 @@ class Rejection:
     after: After = "nothing"
     close: tuple[int, str] | None = None
 
+    @property
+    def http_status(self) -> int:
+        """The status of an HTTP answer that says it: 400, or 500 for a failure, if none is given."""
+        return self.status or (500 if self.form == "failed" else 400)
+
+    @property
+    def http_headers(self) -> list[tuple[str, str]]:
+        """`headers` as those of an HTTP answer."""
+        return [(name, str(value)) for name, value in (self.headers or {}).items()]
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body of an HTTP answer: `{"error": {...}}`, whose forms "nested" and "failed" are one."""
+        if self.form == "message":
+            return {"error": {"message": self.message}}
+        if self.form == "flat":
+            return {"code": self.code, "message": self.message, "param": self.param}
+        return {"error": {"type": self.type, "code": self.code, "message": self.message, "param": self.param}}
+
     def event(self) -> dict[str, Any]:
         """Return the event in any form but "failed", which needs a response object around it."""
         if self.form == "flat":

@@ -6,6 +6,7 @@ A rewrite answers None when what it looks for is not there (no text delta in a t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, get_args
 
 from websockets.frames import Opcode
@@ -80,12 +81,12 @@ def _unsettled(operations: list[Operation]) -> list[Operation]:
 
 def _half(operation: Operation) -> list[Operation]:
     assert isinstance(operation, Emit)
-    data = operation.frame()
+    data = operation.encoded()
     return [Raw(data[: len(data) // 2], partial=True)]
 
 
-def garbled(make: Callable[[Emit], bytes]) -> Rewrite:
-    """Send other bytes in place of the first output event, or of the terminal one when there is no output."""
+def garbled(make: Callable[[Emit], Operation]) -> Rewrite:
+    """Do something else in place of the first output event, or of the terminal one when there is no output."""
 
     def rewrite(operations: list[Operation]) -> list[Operation] | None:
         index = _victim(operations)
@@ -93,7 +94,7 @@ def garbled(make: Callable[[Emit], bytes]) -> Rewrite:
             return None
         victim = operations[index]
         assert isinstance(victim, Emit)
-        return [*operations[:index], Raw(make(victim)), *operations[index + 1 :]]
+        return [*operations[:index], make(victim), *operations[index + 1 :]]
 
     return rewrite
 
@@ -118,18 +119,16 @@ def padded(size: int) -> Rewrite:
 
     def rewrite(operations: list[Operation]) -> list[Operation] | None:
         index = index_of(operations, terminal=True)
-        event = _event_at(operations, index)
-        if index is None or not isinstance(event.get("response"), Mapping):
+        terminal = None if index is None else operations[index]
+        if index is None or not isinstance(terminal, Emit) or not isinstance(terminal.event, Mapping):
             return None
-        padded_event = {**event, "response": {**event["response"], "metadata": {"padding": "x" * size}}}
-        return [*operations[:index], Emit(padded_event), *operations[index + 1 :]]
+        response = terminal.event.get("response")
+        if not isinstance(response, Mapping):
+            return None
+        event = {**terminal.event, "response": {**response, "metadata": {"padding": "x" * size}}}
+        return [*operations[:index], replace(terminal, event=event), *operations[index + 1 :]]
 
     return rewrite
-
-
-def _event_at(operations: list[Operation], index: int | None) -> Mapping[str, Any]:
-    operation = None if index is None else operations[index]
-    return operation.event if isinstance(operation, Emit) and isinstance(operation.event, Mapping) else {}
 
 
 def interleaved(events: Iterable[Mapping[str, Any]]) -> Rewrite:
@@ -142,7 +141,7 @@ def interleaved(events: Iterable[Mapping[str, Any]]) -> Rewrite:
         for operation in operations:
             if isinstance(operation, Emit):
                 place = len(result) - 1 if result and isinstance(result[-1], Settle) else len(result)
-                result.insert(place, Emit(strangers[seen % len(strangers)]))
+                result.insert(place, replace(operation, event=strangers[seen % len(strangers)]))
                 seen += 1
             result.append(operation)
         return result if seen else None
@@ -189,7 +188,7 @@ def pinged(every: int, within: float) -> Rewrite:
 
 def split() -> Rewrite:
     """Hand each byte to the kernel by itself."""
-    return _each(lambda emit: [Raw(emit.frame(), bytewise=True)])
+    return _each(lambda emit: [Raw(emit.encoded(), bytewise=True)])
 
 
 def fragmented(parts: int, pings: bool) -> Rewrite:
@@ -230,7 +229,7 @@ def coalesced(size: int | None) -> Rewrite:
         group: list[bytes] = []
         for operation in operations:
             if isinstance(operation, Emit):
-                group.append(operation.frame())
+                group.append(operation.encoded())
             elif isinstance(operation, Settle):
                 result.append(operation)
             elif not isinstance(operation, Sleep):
@@ -260,7 +259,7 @@ def trailed(seconds: float) -> Rewrite:
         terminal = operations[index]
         assert isinstance(terminal, Emit)
         ping = frame(b"trailing", Opcode.PING)
-        cut: list[Operation] = [Raw(terminal.frame() + ping[:5], partial=True), Sleep(seconds), Raw(ping[5:])]
+        cut: list[Operation] = [Raw(terminal.encoded() + ping[:5], partial=True), Sleep(seconds), Raw(ping[5:])]
         return operations[:index] + cut + operations[index + 1 :]
 
     return rewrite

@@ -101,7 +101,8 @@ class Wire(asyncio.Protocol):
         self._protocol.data_to_send()
         self._writable.set()
         self.gone.set()
-        self._receiver.on_lost()
+        # asyncio closes the socket after this call only, and what is recorded as ended has to have ended for the client.
+        asyncio.get_running_loop().call_soon(self._receiver.on_lost)
 
     def pause_writing(self) -> None:
         self._writable.clear()

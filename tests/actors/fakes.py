@@ -245,7 +245,7 @@ class Room:
                 continue
             if until is None:
                 return None
-            if (value := until()) is not None and value is not False:
+            if value := until():
                 return value
             assert time.monotonic() < deadline, f"it did not come; unread: {[type(one).__name__ for one in self.unread]}"
             if time.monotonic() - began < 0.001:

@@ -110,7 +110,7 @@ def test_a_message_says_who_sends_it_or_what_it_answers(kind: type) -> None:
     text = kind.__doc__ or ""
 
     assert not text.startswith(f"{kind.__name__}("), "this is the text that dataclass makes up"
-    assert re.search(r"\b[Ss]ent (by|to)\b|\bThe answer to `|\bAsk\b|first message|idle connection asks|makes room", text)
+    assert re.search(r"\b[Ss]ent (by|to)\b|\b[Tt]he answer to `", text)
 
 
 @pytest.mark.parametrize("question", m.ANSWERS, ids=named)

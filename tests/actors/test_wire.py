@@ -12,6 +12,7 @@ from pixir_actors.actors.watch import Watch
 from pixir_actors.actors.wire import Wire
 from pixir_actors.core import inputs
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import Via
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Fault, Target
 from tests.actors.fakes import REFUSED, RESET, Dialer, FakeTransport, completed, created, delta
@@ -29,7 +30,7 @@ class Line:
         self.watch, self.dialer = watch, dialer
         self.fed: list[inputs.Input] = []
         self.end: Callable[[], None] = lambda: None
-        self.wire = Wire(watch, dialer, self._feed)
+        self.wire = Wire(watch, {Via.WEBSOCKET: dialer}, self._feed)
 
     def _feed(self, heard: Any) -> None:
         self.fed += heard
@@ -37,7 +38,7 @@ class Line:
             self.end()
 
     def open(self) -> FakeTransport:
-        self.wire.open(TARGET, 1)
+        self.wire.open(TARGET, 1, Via.WEBSOCKET)
         assert self.round() == [inputs.Connected(1)]
         self.round()
         return self.dialer.transport
@@ -66,7 +67,7 @@ def types(heard: list[inputs.Input]) -> list[str]:
 
 
 def test_an_open_socket_is_told_with_the_token_it_was_asked_for_with(line: Line, dialer: Dialer) -> None:
-    line.wire.open(TARGET, 7)
+    line.wire.open(TARGET, 7, Via.WEBSOCKET)
     assert line.fed == [], "nothing before the watch says so"
 
     assert line.round() == [inputs.Connected(7)]
@@ -75,7 +76,7 @@ def test_an_open_socket_is_told_with_the_token_it_was_asked_for_with(line: Line,
 
 def test_an_attempt_that_failed_is_told_with_its_facts(line: Line, dialer: Dialer) -> None:
     dialer.outcomes.append(Fault(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, {"status": 429}, retry_after=3.0))
-    line.wire.open(TARGET, 7)
+    line.wire.open(TARGET, 7, Via.WEBSOCKET)
 
     assert line.round() == [inputs.ConnectFailed(7, ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, {"status": 429}, 3.0)]
     assert len(line.watch) == 0
@@ -83,19 +84,19 @@ def test_an_attempt_that_failed_is_told_with_its_facts(line: Line, dialer: Diale
 
 def test_an_abandoned_attempt_says_nothing_more(line: Line, dialer: Dialer) -> None:
     dialer.outcomes += [None, REFUSED]
-    line.wire.open(TARGET, 1)
+    line.wire.open(TARGET, 1, Via.WEBSOCKET)
     line.wire.abandon()
     line.wire.abandon()
     assert dialer.connectors[0].abandoned
     assert len(line.watch) == 0
     assert line.round() == []
 
-    line.wire.open(TARGET, 2)
+    line.wire.open(TARGET, 2, Via.WEBSOCKET)
     assert types(line.round()) == ["ConnectFailed"], "the next attempt is not hampered by it"
 
 
 def test_what_came_behind_the_upgrade_is_read_although_no_poll_shows_it(line: Line, dialer: Dialer) -> None:
-    line.wire.open(TARGET, 1)
+    line.wire.open(TARGET, 1, Via.WEBSOCKET)
     dialer.transport.hide(created())
     line.watch.dispatch()
     line.watch.dispatch()

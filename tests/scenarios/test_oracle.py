@@ -37,12 +37,15 @@ ALWAYS_SEEN = {
 
 
 def play(client: Client, conversations: int, *, threads: int) -> Tally:
-    """Play as many scenes as hold so many conversations, side by side in threads, and print what came of it."""
+    """Play as many scenes as hold so many conversations, and print what came of it.
+
+    With one thread the client is a local one, whose actors sleep between turns.
+    """
     seeds = range(SEED, SEED - (-conversations // CONVERSATIONS))
     total = Tally()
     if threads == 1:
         for seed in seeds:
-            total.add(Scene(seed, client).run())
+            total.add(Scene(seed, client, awake=False).run())
     else:
         with ThreadPoolExecutor(threads) as pool:
             for tally in pool.map(lambda seed: Scene(seed, client).run(), seeds):

@@ -1,0 +1,517 @@
+"""One connection on simpleSystemBase: the test is its supervisor and its caller, and scripts its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from thespian.actors import ActorExitRequest, ActorSystem
+
+from pixir_actors.actors import connection as module
+from pixir_actors.actors import messages as m
+from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.channel import FrameType, Listener
+from pixir_actors.core.secret import Secret
+from pixir_actors.errors import Delivery, ErrorCode
+from pixir_actors.settings import Settings
+from pixir_actors.transport.base import Fault
+from tests.actors.fakes import (
+    REFUSED,
+    RESET,
+    Courier,
+    Dialer,
+    FakeTransport,
+    Room,
+    completed,
+    created,
+    delta,
+    submit,
+    user,
+)
+from tests.conftest import until, within
+
+QUIET = Settings(keepalive_interval=None, max_connection_age=None)
+
+
+class Peer:
+    """A connection with everything around it."""
+
+    def __init__(self, room: Room, dialer: Dialer) -> None:
+        self.room, self.dialer = room, dialer
+        self.actors: list[ConnectionActor] = []
+        actors = self.actors
+
+        class Scripted(ConnectionActor):
+            connect = staticmethod(dialer)
+
+            def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
+                super().__init__(capabilities, **rest)
+                actors.append(self)
+
+        self.address = room.system.createActor(Scripted)
+
+    @property
+    def actor(self) -> ConnectionActor:
+        return self.actors[0]
+
+    @property
+    def transport(self) -> FakeTransport:
+        return self.dialer.transport
+
+    def begin(self, reset_reason: str | None = None) -> None:
+        self.room.knows("c-1", self.address)
+        self.room.tell(self.address, m.Begin("c-1", "label", reset_reason, None))
+        assert self.room.wait_for(m.Began).connection_id == "c-1"
+
+    def submit(self, request_id: int, *items: Any, settings: Settings = QUIET, **options: Any) -> None:
+        """Submit a request and have it accepted."""
+        answer = self.room.ask(self.address, submit(request_id, *items, settings=settings, **options))
+        assert answer == m.Accepted(request_id, "c-1")
+
+    def sent(self, count: int) -> dict[str, Any]:
+        """Wait until so many requests were written, on whichever socket; return the last."""
+
+        def requests() -> list[dict[str, Any]]:
+            return [request for transport in self.dialer.transports for request in transport.requests]
+
+        self.room.run(lambda: len(requests()) >= count)
+        assert len(requests()) == count
+        return requests()[-1]
+
+    def turn(self, request_id: int, *items: Any, **options: Any) -> None:
+        """Run a request to its end."""
+        already = sum(len(transport.sent) for transport in self.dialer.transports)
+        self.submit(request_id, *items, **options)
+        self.sent(already + 1)
+        self.transport.push(created(f"resp_{request_id}"), delta("hi"), completed(f"resp_{request_id}"))
+        assert self.room.finished(request_id)
+
+    def status(self) -> Any:
+        [status] = self.room.ask(self.address, m.GetStatus(99)).connections
+        return status
+
+
+@pytest.fixture
+def peer(room: Room, dialer: Dialer) -> Iterator[Peer]:
+    peer = Peer(room, dialer)
+    yield peer
+    room.tell(peer.address, ActorExitRequest())
+
+
+@pytest.fixture
+def begun(peer: Peer) -> Peer:
+    peer.begin()
+    return peer
+
+
+# From request to answer
+
+
+def test_a_request_opens_a_socket_goes_out_and_comes_back_event_by_event(begun: Peer, room: Room, dialer: Dialer) -> None:
+    begun.submit(7, user("hello"), connect_timeout=5.0, max_message_bytes=4096)
+
+    assert begun.sent(1)["input"] == [user("hello")]
+    [target] = dialer.targets
+    assert target.endpoint == "ws://127.0.0.1:9/v1/responses"
+    assert dict(target.headers.reveal())["Authorization"] == "Bearer sk-canary"
+    assert (target.step_timeout, target.max_message_bytes, target.proxy, target.ca_file) == (5.0, 4096, None, None)
+
+    begun.transport.push(created(), delta("hel"), delta("lo"))
+    room.run(lambda: room.types(7) == ["METADATA", "STATUS", "DATA", "DATA", "DATA"])
+    begun.transport.push(completed())
+    assert room.finished(7)
+    assert room.types(7)[5:] == ["DATA", "METADATA", "FINISHED"]
+    assert [frame.kind for frame in room.frames[7] if frame.type == FrameType.DATA] == [0, 1, 1, 3]
+    assert room.evidence(7)["websocket_key"] == "'session'"
+    assert room.evidence(7)["websocket_captured_response_id"] == "resp_1"
+
+
+def test_a_second_turn_sends_only_what_is_new_on_the_same_socket(begun: Peer, room: Room, dialer: Dialer) -> None:
+    begun.turn(1, user("hello"))
+    answer = completed()["response"]["output"][0]
+    begun.turn(2, user("hello"), answer, user("and now?"))
+
+    request = begun.transport.requests[1]
+    assert request["previous_response_id"] == "resp_1"
+    assert request["input"] == [user("and now?")]
+    assert len(dialer.targets) == 1
+    assert begun.status().delta_turns == 1
+
+
+def test_requests_of_one_key_run_one_after_another(begun: Peer, room: Room) -> None:
+    for number in (1, 2, 3):
+        begun.submit(number)
+    begun.sent(1)
+    assert begun.status().queue_length == 2
+
+    for number in (1, 2, 3):
+        begun.sent(number)
+        begun.transport.push(completed(f"resp_{number}"))
+        assert room.finished(number)
+        assert all(not room.ends(later) for later in range(number + 1, 4))
+
+
+def test_requesters_have_their_own_numbers_and_their_own_batches(begun: Peer, room: Room) -> None:
+    courier = room.system.createActor(Courier)
+    begun.submit(7)
+    room.tell(courier, ("send", begun.address, submit(7, settings=QUIET)))
+    begun.sent(1)
+    room.tell(courier, ("send", begun.address, m.Cancel(7)))
+    begun.transport.push(completed())
+    assert room.finished(7)
+
+    received = room.system.ask(courier, ("received",), 1)[1]
+    kinds = [type(message).__name__ for message in received]
+    assert kinds == ["Batch", "Accepted", "Probed"]
+    assert [frame.type for frame in received[0].frames()] == [FrameType.QUEUED]
+    room.tell(courier, ("send", begun.address, m.BatchAck(received[0].sequence)))
+    last = room.system.ask(courier, ("received",), 1)[1][-1]
+    assert [frame.type for frame in last.frames()] == [FrameType.FAILED]
+    assert len(room.ends(7)) == 1
+
+
+# In the middle of a stream
+
+
+def test_status_probe_and_cancel_are_answered_in_the_middle_of_a_stream(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    begun.transport.push(created(), delta("a"))
+    room.run(lambda: "DATA" in room.types(1))
+
+    status = begun.status()
+    assert (status.state, status.connection_id, status.key, status.host) == ("streaming", "c-1", "label", "127.0.0.1:9")
+    assert room.ask(begun.address, m.Probe(1)) == m.Probed(1, held=True)
+    assert room.ask(begun.address, m.Probe(2)) == m.Probed(2, held=False)
+
+    assert room.ask(begun.address, m.Cancel(1)) == m.Probed(1, held=False)
+    failure = room.failure(1)
+    assert (failure.code, failure.delivery) == (ErrorCode.CANCELLED, Delivery.ACCEPTED)
+    assert begun.transport.closed
+    assert begun.status().state == "disconnected"
+    assert room.ask(begun.address, m.Cancel(1)) == m.Probed(1, held=False)
+    assert len(room.ends(1)) == 1
+
+
+@pytest.mark.parametrize(("callback_failed", "reason"), [(False, "cancelled"), (True, "stream_callback_failed")])
+def test_the_next_reset_reason_says_why_the_stream_was_left(
+    begun: Peer, room: Room, callback_failed: bool, reason: str
+) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    room.ask(begun.address, m.Cancel(1, callback_failed=callback_failed))
+    begun.turn(2)
+
+    assert room.evidence(2)["continuation_reset_reason"] == reason
+
+
+def test_a_cancel_while_a_socket_is_being_opened_abandons_the_attempt(begun: Peer, room: Room, dialer: Dialer) -> None:
+    dialer.outcomes.append(None)
+    begun.submit(1)
+    room.ask(begun.address, m.Cancel(1))
+
+    assert room.failure(1).delivery is Delivery.NOT_SENT
+    assert dialer.connectors[0].abandoned
+    begun.turn(2)
+
+
+def test_messages_of_unknown_type_are_ignored(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    for stranger in ("text", 7, None, ("tuple",), m.Began("c-1", 1), m.Started(1, "c", None), object()):
+        room.tell(begun.address, stranger)
+
+    assert begun.status().state in ("connecting", "streaming")
+    assert not room.ends(1)
+
+
+def test_alarms_that_were_overtaken_are_ignored(begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    before = begun.actor._conn
+    for token in range(before.token + 5):
+        if before.alarm is None or token != before.alarm.token:
+            begun.actor.rang("alarm", token)
+    begun.actor.rang("of no known name", 1)
+
+    assert begun.actor._conn == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"first_event_timeout": 0.02}, ErrorCode.FIRST_EVENT_TIMEOUT),
+        ({"timeout": 0.02}, ErrorCode.REQUEST_TIMEOUT),
+    ],
+)
+def test_a_deadline_rings_by_itself(begun: Peer, room: Room, options: dict[str, Any], code: ErrorCode) -> None:
+    begun.submit(1, **options)
+
+    assert room.failure(1).code is code
+
+
+# What goes wrong
+
+
+def test_a_socket_that_cannot_be_opened_fails_the_request(begun: Peer, room: Room, dialer: Dialer) -> None:
+    dialer.outcomes.append(REFUSED)
+    begun.submit(1, degraded_for=None)
+
+    failure = room.failure(1)
+    assert (failure.code, failure.delivery) == (ErrorCode.WEBSOCKET_CONNECT_FAILED, Delivery.NOT_SENT)
+    assert failure.details["reason"] == "refused"
+    begun.turn(2)
+
+
+def test_a_socket_that_breaks_in_a_stream_fails_the_request_once(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    begun.transport.push(created(), fault=RESET)
+
+    failure = room.failure(1)
+    assert (failure.code, failure.delivery) == (ErrorCode.WEBSOCKET_READ_FAILED, Delivery.ACCEPTED)
+    assert begun.transport.closed
+    room.run()
+    assert len(room.ends(1)) == 1
+
+
+def test_a_socket_that_died_while_idle_is_replaced_before_the_request_goes_out(
+    begun: Peer, room: Room, dialer: Dialer
+) -> None:
+    begun.turn(1, user("hello"))
+    begun.transport.hide(fault=Fault(ErrorCode.WEBSOCKET_CLOSED, {"close_code": 1000}))  # no poll has shown it yet
+    begun.turn(2, user("hello"))
+
+    assert [len(transport.sent) for transport in dialer.transports] == [1, 1]
+    assert room.evidence(2)["continuation_reset_reason"] == "connection_closed"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"body": Secret(b"[]")}, {"url": Secret("ftp://host/")}, {"url": Secret("ws://203.0.113.1/")}]
+)
+def test_a_request_that_no_client_would_send_is_refused(begun: Peer, room: Room, fields: dict[str, Any]) -> None:
+    made = submit(1)
+    strange = m.Submit(**{name: getattr(made, name) for name in m.Submit.__slots__} | fields)
+
+    answer = room.ask(begun.address, strange)
+
+    assert isinstance(answer, m.Refused)
+    assert answer.failure.code is ErrorCode.INVALID_PROVIDER_REQUEST
+    assert set(answer.failure.details) == {"field", "problem"}
+    assert begun.status().queue_length == 0
+    begun.turn(2)
+
+
+def test_a_channel_that_is_not_there_is_refused(begun: Peer, room: Room) -> None:
+    made = submit(1)
+    strange = m.Submit(**{name: getattr(made, name) for name in m.Submit.__slots__} | {"channel": "/nowhere"})
+
+    answer = room.ask(begun.address, strange)
+
+    assert isinstance(answer, m.Refused)
+    assert (answer.failure.code, answer.failure.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+    assert answer.failure.details["reason"] == "channel_gone"
+
+
+def test_after_a_defect_every_request_is_answered_once_and_the_next_one_runs(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    begun.submit(2)
+    begun.sent(1)
+    broken = begun.transport
+
+    def receive(**_: Any) -> Any:
+        raise RuntimeError("sk-canary")
+
+    broken.receive = receive  # type: ignore[method-assign]
+    broken.push(created())
+
+    for number in (1, 2):
+        failure = room.failure(number)
+        assert (failure.code, failure.delivery) == (ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS)
+    assert broken.closed
+    begun.turn(3)
+    assert room.evidence(3)["continuation_reset_reason"] == "websocket_failed"
+    assert [len(room.ends(number)) for number in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_defect_makes_the_alarms_of_before_stale(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    token = begun.actor._conn.token
+    begun.actor.defect()
+
+    assert begun.actor._conn.token >= token
+    room.run()
+    begun.turn(2)
+
+
+def test_a_requester_that_leaves_too_much_unread_is_a_slow_consumer(begun: Peer, room: Room) -> None:
+    room.acknowledge = False
+    begun.submit(1, max_buffered_bytes=1024)
+    begun.sent(1)
+    begun.transport.push(created(), delta("x" * 600))
+    begun.transport.push(delta("x" * 600))
+    room.run(lambda: begun.transport.closed)
+    room.run()
+    room.acknowledge = True
+    room.tell(begun.address, m.BatchAck(len(room.batches)))
+
+    failure = room.failure(1)
+    assert (failure.code, failure.delivery) == (ErrorCode.SLOW_CONSUMER, Delivery.ACCEPTED)
+    assert not failure.retryable
+
+
+def test_a_client_s_frames_travel_on_its_channel_and_its_end_is_heard(begun: Peer, room: Room) -> None:
+    with closing(Listener()) as listener:
+        inbox = listener.open(1, max_buffered_bytes=100_000)
+        inbox.bind("c-1")
+        made = submit(1, settings=QUIET)
+        on_channel = {name: getattr(made, name) for name in m.Submit.__slots__} | {"channel": listener.path}
+        assert room.ask(begun.address, m.Submit(**on_channel)) == m.Accepted(1, "c-1")
+        begun.sent(1)
+        begun.transport.push(created(), delta("a"))
+        room.run(lambda: begun.actor._conn.turn is not None and begun.actor._conn.turn.shown)
+        kinds = [frame.type for frame in iter(lambda: inbox.get(within(0.1)), None)]
+        assert kinds[:3] == [FrameType.QUEUED, FrameType.SENDING, FrameType.METADATA]
+        assert kinds[-1] == FrameType.DATA
+
+    room.run(lambda: begun.transport.closed)
+    assert room.batches == []
+    begun.turn(2)
+    assert room.evidence(2)["continuation_reset_reason"] == "caller_gone"
+
+
+# The supervisor
+
+
+def test_what_overtakes_the_first_message_is_kept_until_it_comes(peer: Peer, room: Room) -> None:
+    room.tell(peer.address, submit(1, settings=QUIET), m.GetStatus(5), m.Probe(3))
+    assert room.unread == []
+
+    peer.begin()
+
+    assert room.wait_for(m.Accepted) == m.Accepted(1, "c-1")
+    assert room.wait_for(m.StatusReport).ask_id == 5
+    assert room.wait_for(m.Probed) == m.Probed(3, held=False)
+    peer.sent(1)
+    peer.transport.push(completed())
+    assert room.finished(1)
+
+
+def test_what_is_kept_is_bounded(peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STASH_LIMIT", 2)
+    room.tell(peer.address, m.Probe(1), m.Probe(2), m.Probe(3))
+    peer.begin()
+    room.run()
+
+    assert [message.request_id for message in room.unread if isinstance(message, m.Probed)] == [1, 2]
+
+
+@pytest.mark.parametrize("reason", ["connection_crashed", "evicted"])
+def test_why_it_starts_cold_is_told_with_the_first_request(peer: Peer, room: Room, reason: str) -> None:
+    peer.begin(reason)
+    peer.turn(1)
+    assert room.evidence(1)["continuation_reset_reason"] == reason
+
+
+def test_it_reports_its_changes_but_at_most_once_per_interval(
+    peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPORT_INTERVAL", 0.05)
+    peer.begin()
+    assert room.wait_for(m.Report).status.state == "disconnected"
+    peer.turn(1)
+    peer.turn(2)
+
+    def reported() -> bool:
+        reports = [message for message in room.unread if isinstance(message, m.Report)]
+        return bool(reports) and reports[-1].status.turns == 2
+
+    room.run(reported)
+    room.unread.clear()
+    assert not until(lambda: room.run() or room.has(m.Report), 0.15 / within(1)), "nothing has changed since"
+
+
+def test_an_idle_connection_asks_before_it_retires_and_goes_on_if_it_is_needed(begun: Peer, room: Room) -> None:
+    begun.turn(1, idle_close_after=0.01)
+    assert room.wait_for(m.Retire) == m.Retire("c-1")
+    room.tell(begun.address, m.RetireAnswer(granted=False))
+    assert begun.status().state == "idle"
+    assert room.wait_for(m.Retire) == m.Retire("c-1")
+    begun.submit(2)
+    room.tell(begun.address, m.RetireAnswer(granted=False))
+
+    begun.sent(2)
+    begun.transport.push(completed())
+    assert room.finished(2)
+
+
+def test_a_request_that_comes_while_it_retires_is_sent_back_untouched(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 0.05)
+    begun.turn(1, idle_close_after=0.01)
+    room.wait_for(m.Retire)
+    begun.submit(2)
+    room.tell(begun.address, m.RetireAnswer(granted=True))
+    begun.submit(3)
+
+    for number in (2, 3):
+        failure = room.failure(number)
+        assert (failure.code, failure.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+        assert failure.details["moved"]
+    assert begun.transport.closed
+    assert begun.transport.close_code == 1000
+    assert len(begun.transport.sent) == 1
+    room.run(lambda: begun.actor.ended)
+
+
+def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 0.01)
+    begun.submit(1)
+    begun.sent(1)
+    room.tell(begun.address, m.Evict())
+    assert room.wait_for(m.EvictAnswer) == m.EvictAnswer("c-1", accepted=False)
+    begun.transport.push(completed())
+    assert room.finished(1)
+
+    room.tell(begun.address, m.Evict())
+
+    assert room.wait_for(m.EvictAnswer) == m.EvictAnswer("c-1", accepted=True)
+    assert begun.transport.closed
+    room.run(lambda: begun.actor.ended)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.CANCELLED, ErrorCode.SHUTTING_DOWN])
+def test_one_that_is_stopped_answers_everybody_and_ends(begun: Peer, room: Room, code: ErrorCode) -> None:
+    begun.submit(1)
+    begun.submit(2)
+    begun.sent(1)
+    room.tell(begun.address, m.StopConnection(code))
+
+    assert [room.failure(number).code for number in (1, 2)] == [code, code]
+    assert begun.actor.ended
+    assert begun.transport.closed
+    assert begun.transport.close_code == 1000
+
+
+def test_one_that_is_told_to_exit_closes_its_socket(begun: Peer, room: Room) -> None:
+    begun.submit(1)
+    begun.sent(1)
+    room.tell(begun.address, ActorExitRequest())
+
+    assert begun.transport.closed
+    assert room.failure(1).code is ErrorCode.SHUTTING_DOWN
+
+
+def test_where_nothing_can_be_watched_it_says_so_and_ends() -> None:
+    system = ActorSystem("simpleSystemBase", {"Thespian ActorSystem Name": "other"}, logDefs=False, transientUnique=True)
+    system._systemBase.system.capabilities["Thespian ActorSystem Name"] = "other"
+    address = system.createActor(ConnectionActor)
+
+    assert system.ask(address, m.Begin("c-1", "label", None, None), 1) == m.StartFailed("c-1", "no_watch")
+    assert system.ask(address, m.GetStatus(1), 0.05) is None
+    system.shutdown()
