@@ -50,7 +50,7 @@ class Screen:
         """Print a failure, and what is done about it."""
         self.line(key, f"{type(error).__name__}: {error}", "error")
         unsent = error.delivery is Delivery.NOT_SENT
-        why = "nothing was sent" if unsent else "half an answer has had no effect here"
+        why = "nothing was sent" if unsent else "no tool has run on half an answer"
         self.line(key, f"{why}, so the same request goes out again in {wait:.2f} s", "error")
 
     def title(self, *lines: str) -> None:

@@ -238,4 +238,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except PixirError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))

@@ -14,7 +14,8 @@ same connection. `pixir_actors/actors/messages.py` describes each message.
       │◄── ConnectionDown              │                      │     when its process ends
 
 This actor system is the host's: plain Thespian, which listens on every interface and authenticates nobody. Put it where
-only its own programs reach it; `Client.embedded()` makes one that is on loopback and signed.
+only its own programs reach it; `Client.embedded()` makes one that is on loopback and signed. (The file `thespian.log` in the
+temporary directory is Thespian's own; THESPLOG_FILE_MAXSIZE=0 in the environment switches it off.)
 """
 
 from __future__ import annotations

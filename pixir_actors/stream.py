@@ -12,7 +12,7 @@ from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_
 from pixir_actors.core.continuation import text_message
 from pixir_actors.core.server_event import Tag
 from pixir_actors.dispatch.call import Call
-from pixir_actors.errors import Failure, exception_from
+from pixir_actors.errors import Failure, PixirError, exception_from
 from pixir_actors.events import Data, Event, Metadata, Status
 
 
@@ -55,9 +55,10 @@ class Stream:
             raise StopIteration
         try:
             frame = self._call.next_frame()
-        except BaseException:
+        except PixirError:
             self._ended = True
             raise
+        # Whatever else comes out of waiting (Ctrl-C, above all) has not ended the request: leaving the block cancels it.
         return self._event(frame)
 
     def _event(self, frame: Frame) -> Event:

@@ -37,9 +37,10 @@ LAYERS = {
     "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
     # what a user sees
     "facade": "aio client stream",
-    "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.emission simulator.faults "
-    "simulator.operation simulator.record simulator.rejection simulator.rewrite simulator.script simulator.tls "
-    "simulator.wire",
+    "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "
+    "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
+    "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
+    "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
     "cli": "cli cli.main __main__",
     "root": ".",
 }
@@ -75,7 +76,7 @@ CLOCKS = "time datetime sched"
 CHANCE = "random secrets uuid"
 THREADS = "threading _thread concurrent multiprocessing asyncio"
 SOCKETS = "socket ssl websocket select selectors socketserver"
-EXTRAS = "websockets trustme"
+EXTRAS = "websockets trustme h11"
 
 ONLY_IN = {
     "thespian": "actors system dispatch facade",

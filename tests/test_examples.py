@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -175,6 +176,19 @@ def test_a_signal_ends_the_host_app_cleanly(number: int, start: Callable[..., su
     example.send_signal(number)
 
     assert finish(example).endswith("stopped\n")
+
+
+def test_make_run_would_notice_what_it_leaves_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    running = importlib.import_module("_leftovers").Running
+    before = running.now()
+    with subprocess.Popen(["sleep", "600"]) as process, open(os.devnull) as _:
+        during = running.now()
+        left = during.left(before)
+        process.kill()
+
+    assert left == "1 processes, 1 descriptors"
+    assert during.left(before) == ""
 
 
 def test_the_readme_shows_the_quickstart_verbatim() -> None:

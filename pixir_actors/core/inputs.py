@@ -56,9 +56,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Frames have come in, some of them events."""
+    """Frames have come in, some of them events; `last` says that they were the socket's last, and `SocketFailed` follows."""
 
     events: tuple[ServerEvent, ...] = ()
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,14 @@ states that may follow; "." stands for "ignored".
 
 INPUT           D disconnected C connecting   I idle         S streaming    G degraded     R retiring     X stopped
 Begun           D              .              .              .              .              .              .
-Submitted       C              C              C S            S              C G            R              X
-Cancelled       .              D C            .              D C S          .              R              .
-Connected       .              C S            .              .              .              .              .
-ConnectFailed   .              D C G          .              .              .              .              .
+Submitted       D C            C              C I S          S              D C G          R              X
+Cancelled       .              D C G X        .              D C S G X      .              R              .
+Connected       .              C I S X        .              .              .              .              .
+ConnectFailed   .              D C G X        .              .              .              .              .
 Sent            .              .              .              S              .              .              .
-Received        .              .              D I            D C I S G      .              R              .
-SocketFailed    .              .              D              D C G          .              R              .
-AlarmRang       D R            D C G          D I R          D C S G        D G R          D C I S G R    .
+Received        .              .              D I            D C I S G X    .              R              .
+SocketFailed    .              .              D              D C G X        .              R              .
+AlarmRang       D R            D C G X        D I R          D C S G X      D G R          D C I S G R    .
 RetireAnswered  D X            C              I X            S              G X            D C I S G X    .
 EvictAsked      X              C              X              S              X              R X            X
 StopAsked       X              X              X              X              X              X              .
@@ -116,9 +116,12 @@ FALLBACK_CODES: Final = frozenset(
         ErrorCode.WEBSOCKET_CONNECT_FAILED,
         ErrorCode.WEBSOCKET_CONNECT_TIMEOUT,
         ErrorCode.WEBSOCKET_HANDSHAKE_FAILED,
+        ErrorCode.WEBSOCKET_CLOSED,
+        ErrorCode.WEBSOCKET_READ_FAILED,
+        ErrorCode.WEBSOCKET_FAILED,
     }
 )
-"""Failures after which HTTP is worth a try; 1009 and the degraded window are others."""
+"""Failures that open a degraded window and after which, if nothing ran, HTTP is worth a try; 1009 is another."""
 ADVICE: Final[dict[object, str]] = {
     401: "the credentials were refused: send valid ones",
     403: "access was refused: check the account's rights to this endpoint and model",
@@ -141,10 +144,11 @@ PAUSES: Final = (State.IDLE, State.DISCONNECTED, State.DEGRADED)
 class _Step:
     """One transition under construction: the connection as far as it has come, and the actions so far."""
 
-    __slots__ = ("actions", "conn", "now")
+    __slots__ = ("actions", "conn", "now", "serving")
 
     def __init__(self, conn: Connection, now: float) -> None:
         self.conn, self.now = conn, now
+        self.serving = False  # the queue is being gone through
         self.actions: list[Action] = []
 
     def set(self, **changes: Any) -> None:
@@ -221,7 +225,12 @@ def _begun(step: _Step, _: Begun) -> None:
     """Nothing is to be done; but every transition sets the alarm."""
 
 
-@_rule(Submitted, disconnected="connecting", idle="streaming connecting", degraded="degraded connecting")
+@_rule(
+    Submitted,
+    disconnected="connecting disconnected",
+    idle="streaming connecting idle",
+    degraded="degraded connecting disconnected",
+)
 def _submitted(step: _Step, input: Submitted) -> None:
     step.do(Queued(input.request.request_id, 0))
     _start(step, input.request)
@@ -253,6 +262,10 @@ def _start(step: _Step, request: TurnRequest) -> None:
         _answer(step, request, Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait))
         return
     step.set(turn=Turn(request, step.now), limits=request.limits)
+    if over_http and request.purpose is not Purpose.RUN:
+        step.set_turn(via=Via.HTTP)
+        _warmed(step)  # there is nothing to have open
+        return
     if over_http or wait > 0:
         _go_over_http(step, None if over_http else ErrorCode.WEBSOCKET_DEGRADED)
         return
@@ -303,7 +316,7 @@ def _use_socket(step: _Step) -> None:
     match step.turn.request.purpose:
         case Purpose.RUN:
             _attempt(step)
-        case Purpose.PREFILL if isinstance(step.conn.continuation, Cold):
+        case Purpose.PREFILL if isinstance(step.conn.continuation, Cold) and not continues_itself(step.turn.request.payload):
             _attempt(step)
         case _:
             _warmed(step)
@@ -333,8 +346,8 @@ def _attempt(step: _Step) -> None:
 
 def _plan(conn: Connection, turn: Turn) -> Plan:
     request = turn.request
-    uses_id = "previous_response_id" in request.payload
     if turn.via is Via.HTTP:
+        uses_id = request.payload.get("previous_response_id") is not None
         reason = None if turn.fallback_reason is None else ResetReason.SOCKET_CLOSED
         return Plan(http_body(request.payload), False, reason, uses_id)
     decided = plan(conn.continuation, request.payload, request.body)
@@ -377,7 +390,7 @@ def _ms(seconds: float) -> int:
 # The socket
 
 
-@_rule(Connected, connecting="streaming connecting")
+@_rule(Connected, connecting="streaming connecting idle stopped")
 def _connected(step: _Step, input: Connected) -> None:
     if input.token != step.conn.opening:
         return
@@ -394,17 +407,18 @@ def _connected(step: _Step, input: Connected) -> None:
     _use_socket(step)
 
 
-@_rule(ConnectFailed, connecting="degraded disconnected connecting")
+@_rule(ConnectFailed, connecting="degraded disconnected connecting stopped")
 def _connect_failed(step: _Step, input: ConnectFailed) -> None:
     if input.token != step.conn.opening:
         return
     status = input.details.get("status")
     failure = Failure.of(input.code, Delivery.NOT_SENT, retry_after=input.retry_after)
-    # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not.
+    # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not. A
+    # proxy's refusal has one as well, but says nothing about the provider.
     retryable = failure.retryable or status in RETRYABLE_STATUSES
-    advice = {"advice": ADVICE[status]} if status in ADVICE else {}
-    failure = replace(failure, retryable=retryable, details={**input.details, **advice})
-    _fail_socket(step, failure, waiting_helps=status not in ADVICE)
+    advice = ADVICE.get(status) if input.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED else None
+    details = input.details if advice is None else {**input.details, "advice": advice}
+    _fail_socket(step, replace(failure, retryable=retryable, details=details), waiting_helps=advice is None)
 
 
 @_rule(Sent, streaming="streaming")
@@ -426,7 +440,7 @@ def _idle_socket_failed(step: _Step, _: SocketFailed) -> None:
         step.set(state=State.DISCONNECTED)
 
 
-@_rule(SocketFailed, streaming="connecting degraded disconnected")
+@_rule(SocketFailed, streaming="connecting degraded disconnected stopped")
 def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
     turn = step.turn
     unsent = input.unsent and turn.phase is Phase.SENDING
@@ -437,15 +451,11 @@ def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
         _open(step)
         return
     delivery = Delivery.NOT_SENT if unsent else _delivery(turn)
-    too_big = input.details.get("close_code") == MESSAGE_TOO_BIG and not turn.accepted
+    too_big = input.details.get("close_code") == MESSAGE_TOO_BIG and delivery is Delivery.AMBIGUOUS
     if too_big:
         # The server read no further than the size: the request did not run, and will not on this way.
         delivery = Delivery.REJECTED
-    elif delivery is Delivery.AMBIGUOUS and _may_retry(turn):
-        step.set_turn(retried=True)
-        step.count(replays=step.conn.statistics.replays + 1)
-        _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=turn.via is Via.WEBSOCKET)
-        _open(step)
+    elif _retry(step, delivery, ResetReason.WEBSOCKET_FAILED):
         return
     failure = replace(Failure.of(input.code, delivery), details=input.details)
     if too_big:
@@ -453,9 +463,18 @@ def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
     _fail_socket(step, failure, waiting_helps=not too_big)
 
 
-def _may_retry(turn: Turn) -> bool:
+def _retry(step: _Step, delivery: Delivery, reason: ResetReason) -> bool:
+    """Send once more what may have run on the socket that broke, if its caller wants that; say whether it was done."""
+    turn = step.turn
     wanted = turn.request.limits.retry_ambiguous and turn.request.purpose is Purpose.RUN
-    return wanted and not turn.retried and not turn.shown and not continues_itself(turn.request.payload)
+    possible = delivery is Delivery.AMBIGUOUS and not turn.shown and not continues_itself(turn.request.payload)
+    if not wanted or not possible or turn.retried:
+        return False
+    step.set_turn(retried=True)
+    step.count(replays=step.conn.statistics.replays + 1)
+    _drop_socket(step, reason, even_cold=turn.via is Via.WEBSOCKET)
+    _open(step)
+    return True
 
 
 # Receiving
@@ -478,9 +497,11 @@ def _received_between_turns(step: _Step, input: Received) -> None:
         return
 
 
-@_rule(Received, streaming="streaming idle disconnected connecting degraded")
+@_rule(Received, streaming="streaming idle disconnected connecting degraded stopped")
 def _received(step: _Step, input: Received) -> None:
     _alive(step)
+    if input.last:
+        step.set_socket(ended=True)
     turn = step.turn
     fresh: list[tuple[Tag, bytes]] = []
     chunks: list[str] = []
@@ -489,9 +510,9 @@ def _received(step: _Step, input: Received) -> None:
     for position, event in enumerate(input.events):
         if event.stage is Stage.TERMINAL:
             step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
-            _collected(step, fresh, progressed, opened)
             behind = input.events[position + 1 :]
-            _terminal(step, event, out_of_step=any(late.stage is not Stage.PRIVATE for late in behind))
+            if _collected(step, fresh, progressed, opened):
+                _terminal(step, event, out_of_step=any(late.stage is not Stage.PRIVATE for late in behind))
             return
         fresh.append((event.tag, event.raw))
         progressed |= event.stage is not Stage.PRIVATE
@@ -511,8 +532,8 @@ def _indexed_item(event: ServerEvent) -> tuple[int, Any]:
     return (index if isinstance(index, int) else 0, event.body.get("item"))
 
 
-def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, output: bool) -> None:
-    """Note how far the attempt has come, and deliver or hold back what it brought."""
+def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, output: bool) -> bool:
+    """Note how far the attempt has come, and deliver or hold back what it brought; say whether the turn goes on."""
     turn = step.turn
     if progressed:
         phase = Phase.SENDING if turn.phase is Phase.SENDING else Phase.FLOWING
@@ -520,15 +541,16 @@ def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, o
         step.set_turn(accepted=True, output=turn.output or output, phase=phase, phase_since=since)
         turn = step.turn
     if not events:
-        return
+        return True
     if turn.output and turn.request.purpose is Purpose.PREFILL:
         _warmed(step, unusable=True)  # it answers although no answer was wanted: neither paid for nor waited for
-        return
+        return False
     if turn.shown or turn.output or len(turn.held) + len(events) > HELD_EVENTS:
         _show(step)
         step.do(Deliver(turn.request.request_id, tuple(events)))
     else:
         step.set_turn(held=turn.held + tuple(events))
+    return True
 
 
 def _show(step: _Step) -> None:
@@ -555,15 +577,14 @@ def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
     `out_of_step` says that more was read behind it. Behind a rejection that does not matter: it was read before the replay
     is written, so it cannot be its answer.
     """
-    if step.conn.turn is None:
-        return  # a warm-up that has ended itself
     fault = provider_fault(event)
-    if step.turn.via is Via.HTTP and fault is not None and not step.turn.output:
+    over_http = step.turn.via is Via.HTTP
+    if over_http and fault is not None and not step.turn.output:
         step.set_turn(status=fault.status or 200)
     rejection = fault.rejection if fault is not None and not step.turn.output else None
     if rejection is not None and _replay(step, rejection):
         return
-    if rejection is Rejection.NOT_FOUND and Rejection.NOT_FOUND in step.turn.replays:
+    if rejection is Rejection.NOT_FOUND and Rejection.NOT_FOUND in step.turn.replays and not over_http:
         assert fault is not None
         refused = fault.failure(Delivery.REJECTED)
         _degrade(step, replace(refused, details={**refused.details, "reason": Rejection.NOT_FOUND.value}))
@@ -581,7 +602,8 @@ def _replay(step: _Step, rejection: Rejection) -> bool:
         return False
     step.set_turn(replays=turn.replays | {rejection})
     step.count(replays=step.conn.statistics.replays + 1)
-    if rejection is Rejection.NOT_FOUND and turn.phase is not Phase.SENDING:
+    writable = turn.phase is not Phase.SENDING and step.conn.socket is not None and not step.conn.socket.ended
+    if rejection is Rejection.NOT_FOUND and writable:
         step.set(continuation=Cold(ResetReason.PREVIOUS_RESPONSE_NOT_FOUND))
         _attempt(step)
         return True
@@ -627,13 +649,16 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out
     elif turn.phase is Phase.SENDING or out_of_step:
         # Half a request stands in the buffer, or the next request would be answered by what stands behind this event.
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED)
+    elif conn.socket is not None and conn.socket.ended:
+        _drop_socket(step, ResetReason.CONNECTION_CLOSED)  # or whoever waits would be sent into the void
     stored = {"websocket_captured_response_id": captured, "websocket_stored_previous_response_id": _stored_id(step.conn)}
     step.do(Show(request_id, stored))
-    delivery = Delivery.ACCEPTED if turn.output else Delivery.REJECTED
+    delivery = _overall(turn, Delivery.ACCEPTED if turn.output else Delivery.REJECTED)
     step.do(Finish(request_id, fault.failure(delivery) if fault is not None else None))
-    statistics = conn.statistics
-    delta = turn.plan is not None and turn.plan.attempted
-    step.count(turns=statistics.turns + 1, delta_turns=statistics.delta_turns + delta)
+    if turn.request.purpose is Purpose.RUN:
+        statistics = conn.statistics
+        delta = turn.plan is not None and turn.plan.attempted
+        step.count(turns=statistics.turns + 1, delta_turns=statistics.delta_turns + delta)
     if turn.via is Via.WEBSOCKET:
         step.set(backoff=CLOSED)
     _end_turn(step)
@@ -646,8 +671,10 @@ def _continuation_after(
     if fault is not None:
         own = continues_itself(payload)
         return Cold(ResetReason.CALLER_CONTINUATION if own else ResetReason.RESPONSE_FAILED)
-    prefilled = turn.request.purpose is Purpose.PREFILL
-    return after_response(payload, captured, _output_of(turn, event), prefilled=prefilled)
+    output = _output_of(turn, event)
+    # A server that answered all the same has put something between the input and whatever follows.
+    prefilled = turn.request.purpose is Purpose.PREFILL and not output
+    return after_response(payload, captured, output, prefilled=prefilled)
 
 
 def _warmed(step: _Step, *, unusable: bool = False) -> None:
@@ -657,7 +684,8 @@ def _warmed(step: _Step, *, unusable: bool = False) -> None:
     step.do(Show(turn.request.request_id, evidence), Finish(turn.request.request_id))
     if unusable:
         _drop_socket(step, ResetReason.CANCELLED, even_cold=True)
-    step.set(backoff=CLOSED)
+    if turn.via is Via.WEBSOCKET:
+        step.set(backoff=CLOSED)
     _end_turn(step)
 
 
@@ -681,10 +709,14 @@ def _end_turn(step: _Step) -> None:
     if step.conn.forgotten:
         _leave(step)
         return
+    if step.serving:
+        return  # the loop below goes on: a turn that ends as it starts is not a frame deeper
+    step.serving = True
     while step.conn.turn is None and step.conn.queue:
         request, *rest = step.conn.queue
         step.set(queue=tuple(rest))
         _start(step, request)
+    step.serving = False
 
 
 # Failing
@@ -697,6 +729,12 @@ def _delivery(turn: Turn) -> Delivery:
     return Delivery.ACCEPTED if turn.accepted else Delivery.AMBIGUOUS
 
 
+def _overall(turn: Turn, delivery: Delivery) -> Delivery:
+    """Return the verdict over the request, of which an earlier attempt may have run, from that over the current one."""
+    certain = delivery in (Delivery.NOT_SENT, Delivery.REJECTED)
+    return Delivery.AMBIGUOUS if turn.retried and certain else delivery
+
+
 def _answer(step: _Step, request: TurnRequest, failure: Failure) -> None:
     step.do(Fail(request.request_id, failure))
     step.count(failures=step.conn.statistics.failures + 1, last_error=failure.code)
@@ -707,7 +745,7 @@ def _fail_turn(step: _Step, failure: Failure) -> None:
     turn = step.turn
     if turn.phase is not Phase.OPENING and turn.plan is not None:
         _show(step)
-    _answer(step, turn.request, failure)
+    _answer(step, turn.request, replace(failure, delivery=_overall(turn, failure.delivery)))
 
 
 def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -> None:
@@ -769,8 +807,8 @@ def _drop_socket(step: _Step, reason: ResetReason, *, code: int | None = None, e
 
 @_rule(
     Cancelled,
-    connecting="connecting disconnected",
-    streaming="streaming connecting disconnected",
+    connecting="connecting disconnected degraded stopped",
+    streaming="streaming connecting disconnected degraded stopped",
     retiring="retiring",
 )
 def _cancelled(step: _Step, input: Cancelled) -> None:
@@ -792,7 +830,7 @@ def _give_up(step: _Step, failure: Failure, reason: ResetReason) -> None:
     if opening:
         step.do(AbandonOpening())
     else:
-        _drop_socket(step, reason, even_cold=True)
+        _drop_socket(step, reason, even_cold=step.turn.via is Via.WEBSOCKET)
     _end_turn(step)
 
 
@@ -862,9 +900,9 @@ def _set_alarm(step: _Step) -> None:
 @_rule(
     AlarmRang,
     disconnected="disconnected retiring",
-    connecting="connecting disconnected degraded",
+    connecting="connecting disconnected degraded stopped",
     idle="idle disconnected retiring",
-    streaming="streaming connecting disconnected degraded",
+    streaming="streaming connecting disconnected degraded stopped",
     degraded="degraded disconnected retiring",
     retiring="retiring idle disconnected degraded connecting streaming",
 )
@@ -945,7 +983,10 @@ def _expire_silence(step: _Step) -> None:
 
 def _silent(step: _Step) -> None:
     if step.conn.turn is not None:
-        dead = Failure.of(ErrorCode.WEBSOCKET_READ_FAILED, _delivery(step.turn), reason="pong_timeout")
+        delivery = _delivery(step.turn)
+        if _retry(step, delivery, ResetReason.KEEPALIVE_FAILED):
+            return
+        dead = Failure.of(ErrorCode.WEBSOCKET_READ_FAILED, delivery, reason="pong_timeout")
         _degrade(step, dead, ResetReason.KEEPALIVE_FAILED)
         return
     _drop_socket(step, ResetReason.KEEPALIVE_FAILED)

@@ -12,6 +12,8 @@ Payload = dict[str, Any]
 
 OWN_CONTINUATION: Final = ("previous_response_id", "conversation")
 """Fields by which a caller continues by itself. Such a body is sent as it is and never replayed."""
+WEBSOCKET_ONLY: Final = ("type", "stream_id")
+"""Fields of the WebSocket's envelope, which an HTTP endpoint does not know."""
 
 
 def full_payload(body: bytes) -> tuple[Payload, bytes]:
@@ -60,8 +62,8 @@ def prefill(payload: Payload) -> bytes:
 
 
 def http_body(payload: Payload) -> bytes:
-    """Return the payload as the body of an HTTP POST that streams: without the WebSocket's envelope."""
-    return encode({name: value for name, value in payload.items() if name != "type"} | {"stream": True})
+    """Return the payload as the body of an HTTP POST that streams: without what belongs to the WebSocket alone."""
+    return encode({name: value for name, value in payload.items() if name not in WEBSOCKET_ONLY} | {"stream": True})
 
 
 def encode(payload: Payload) -> bytes:

@@ -119,6 +119,7 @@ class Socket:
     pong_due: float | None = None
     bearer: str = field(default="", repr=False)
     via: Via = Via.WEBSOCKET
+    ended: bool = False  # its last frame has been read: nothing is to be written any more
 
 
 @dataclass(frozen=True, slots=True)

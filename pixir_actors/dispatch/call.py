@@ -133,7 +133,7 @@ class Call:
         assert self._source is not None
         while True:
             try:
-                frame = self._source.get(PROBE_AFTER)
+                frame = self._source.get(PROBE_AFTER) or self._probe()
             except ChannelLost:
                 if self._may_retry():
                     self._place()
@@ -145,7 +145,6 @@ class Call:
                 if self._dispatcher.closing:
                     raise self._failed(ErrorCode.SHUTTING_DOWN, self._verdict()) from None
                 raise PixirError(str(closed)) from closed
-            frame = frame or self._probe()
             if frame is not None:
                 return frame
 

@@ -50,9 +50,10 @@ class LocalLink:
         reply = self._system.ask(address, question, timedelta(seconds=ASK_SLICE))
         while not answers(reply, question):
             self._take(reply)
-            if give_up() or time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if give_up() or left <= 0:
                 return None
-            reply = self._system.listen(timedelta(seconds=ASK_SLICE))
+            reply = self._listen(min(ASK_SLICE, left))
         return reply
 
     def supervisor(self, *, again: bool = False) -> Any:
@@ -82,12 +83,15 @@ class LocalLink:
     def pump(self, timeout: float) -> None:
         """Let the actors run until a message comes, at most `timeout` seconds."""
         self._check_thread()
+        self._take(self._listen(timeout))
+
+    def _listen(self, timeout: float) -> Any | None:
         began = time.monotonic()
         message = self._system.listen(timedelta(seconds=timeout))
-        self._take(message)
         if message is None and time.monotonic() - began < timeout / 2:
             # No wakeup is due in that time and `listen` has not waited; a socket may become ready all the same.
             time.sleep(min(timeout, 0.001))
+        return message
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Batch):

@@ -9,7 +9,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from pixir_actors.simulator.faults import FAULTS, Fault
+from pixir_actors.simulator.fault import Fault
+from pixir_actors.simulator.faults import FAULTS
 from pixir_actors.simulator.server import Simulator
 
 _KEEP = 100

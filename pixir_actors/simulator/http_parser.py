@@ -79,9 +79,9 @@ class HttpParser:
             raise ValueError(f"status {status} or one of its headers cannot be sent: {error}") from error
 
     def whole(self, status: int, headers: Headers, body: bytes) -> bytes:
-        """Return a whole answer. Raises ValueError as `head`; a status that has no body loses it."""
+        """Return a whole answer. Raises ValueError as `head`; where no body may follow, it is left out."""
         head = self.head(status, headers, len(body))
-        if not body or status in _BODILESS:
+        if not body or status in _BODILESS or (self._request is not None and self._request.method == b"HEAD"):
             return head
         return head + (self._connection.send(h11.Data(data=body)) or b"")
 

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import http
 import ssl
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import orjson
 from websockets.datastructures import Headers
-from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 
 from pixir_actors.simulator import operation as op
-from pixir_actors.simulator.faults import Fault, Phase, Upgrade
+from pixir_actors.simulator.arming import Where
+from pixir_actors.simulator.door import Door
+from pixir_actors.simulator.fault import Fault, Phase, Upgrade
+from pixir_actors.simulator.http_parser import HttpParser, Post
+from pixir_actors.simulator.http_peer import HttpPeer
 from pixir_actors.simulator.operation import Emit, Operation
-from pixir_actors.simulator.record import ClientClose, Handshake, Received, Turn
+from pixir_actors.simulator.performer import Performer
+from pixir_actors.simulator.record import ClientClose, Handshake, Received, Via
 from pixir_actors.simulator.rejection import Rejection, connection_limit
 from pixir_actors.simulator.turn import Conversation, Plan, Stage
 from pixir_actors.simulator.wire import Gone, Wire
 
 INBOX_LIMIT: Final = 256
 """Messages that may wait on one connection; a client that sends more is closed with 1013."""
-_HOLD_POLL: Final = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """What a connection must bring, and how long it may stay.
-
-    `lifetime` is in seconds; the notice comes when no request is in flight.
-    """
-
-    tls: ssl.SSLContext | None
-    api_key: str | None
-    lifetime: float | None
-    max_message_bytes: int
+Message = Request | Received | Rejection | tuple[Post, HttpParser]
 
 
 class Peer:
-    """One client. `wire` is its connection; `number` is None until its HTTP request was read."""
+    """One client. `wire` is its connection; `number` is None until its first HTTP request was read."""
 
     def __init__(self, stage: Stage, door: Door, peers: set[Peer]) -> None:
         self.wire = Wire(self, door.max_message_bytes)
@@ -52,12 +41,12 @@ class Peer:
         self._ledger = stage.ledger
         self._door = door
         self._peers = peers
-        self._inbox: asyncio.Queue[Request | Received | Rejection | None] = asyncio.Queue()
-        self._in_flight = 0
-        self._turn: Turn | None = None
+        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._performer = Performer(self.wire)
+        self._begun = 0
+        self._via: Via | None = None
         self._refused = False
         self._deaf = False
-        self._pong: tuple[bytes, asyncio.Event] | None = None
 
     @property
     def conversation(self) -> Conversation:
@@ -73,6 +62,9 @@ class Peer:
     def on_upgrade(self, request: Request) -> None:
         self._inbox.put_nowait(request)
 
+    def on_post(self, post: Post, parser: HttpParser) -> None:
+        self._inbox.put_nowait((post, parser))
+
     def on_message(self, payload: bytes, *, text: bool) -> None:
         if self._inbox.qsize() >= INBOX_LIMIT:
             self.wire.close(1013, "too many messages")
@@ -87,14 +79,16 @@ class Peer:
 
     def on_pong(self, payload: bytes) -> None:
         self._ledger.add(self._ledger.pongs, (self._known(), payload))
-        if self._pong is not None and self._pong[0] == payload:
-            self._pong[1].set()
+        self._performer.on_pong(payload)
 
     def on_lost(self) -> None:
         self._inbox.put_nowait(None)
-        if self._turn is not None and self._turn.status == "in_progress":
-            self._ledger.settle(self._turn, "disconnected", [])
-        if self.number is not None and not self._refused:
+        turn = self._performer.turn
+        if turn is not None and turn.status == "in_progress":
+            self._ledger.settle(turn, "disconnected", [])
+        if self._via == "http":
+            self._ledger.count(http_opened=-1)
+        if self._via == "websocket" and self.number is not None and not self._refused:
             close, by_server = self.wire.ending()
             ended = (1006, "", False) if close is None else (int(close.code), close.reason, True)
             by: Literal["client", "server"] = "server" if by_server else "client"
@@ -113,13 +107,9 @@ class Peer:
             return Rejection("invalid_json", "The message is not a JSON object in a text frame.", 400)
         if event.get("type") != "response.create":
             return Rejection("unknown_event_type", "Unknown event type.", 400, param="type")
-        received = Received(self._ledger.received, self._known(), event, len(payload))
-        self._ledger.received += 1
-        if self._in_flight:
-            self._ledger.add(self._ledger.overlaps, received)
-        self._in_flight += 1
-        self._ledger.add(self._ledger.requests, received)
-        return received
+        overlap = self._begun > self._performer.ended
+        self._begun += 1
+        return self._ledger.receive(self._known(), event, len(payload), overlap=overlap)
 
     # The task.
 
@@ -143,7 +133,7 @@ class Peer:
         await self.wire.gone.wait()
         self._peers.discard(self)
 
-    async def _next(self) -> Request | Received | Rejection:
+    async def _next(self) -> Message:
         message = await self._inbox.get()
         if message is None or self.wire.gone.is_set():
             raise Gone
@@ -156,16 +146,32 @@ class Peer:
             self.wire.listen()
         else:
             await self._secure(self._door.tls)
-        request = await self._next()
-        assert isinstance(request, Request)
+        first = await self._next()
         self.number = self._ledger.connections
         self._ledger.connections += 1
-        self._conversation = Conversation(self._stage, self.number)
+        if isinstance(first, Request):
+            await self._open_websocket(first, self.number)
+        else:
+            await self._serve_http(first, self.number)
+
+    async def _open_websocket(self, request: Request, number: int) -> None:
+        self._via = "websocket"
+        self._conversation = Conversation(self._stage, number)
         await self._upgrade(request)
-        await self._perform_all(Plan(self._after_upgrade(), lambda: True))
+        await self._performer.perform(Plan(self._after_upgrade(), lambda: True))
         if self._door.lifetime is not None:
             notice = connection_limit(max(1, round(self._door.lifetime / 60)))
             asyncio.get_running_loop().call_later(self._door.lifetime, self._inbox.put_nowait, notice)
+
+    async def _serve_http(self, message: Message, number: int) -> None:
+        """Answer POSTs until the connection has ended. Always raises Gone, unless a script breaks."""
+        self._via = "http"
+        self._ledger.count(http_opened=1)
+        peer = HttpPeer(self.wire, self._stage, self._door, number, self._performer)
+        while True:
+            assert isinstance(message, tuple)
+            await peer.serve(*message)
+            message = await self._next()
 
     async def _secure(self, context: ssl.SSLContext) -> None:
         try:
@@ -192,12 +198,9 @@ class Peer:
     def _response(self, request: Request, how: Upgrade) -> Response:
         if how.refusal is not None:
             return _refusal(*how.refusal)
-        if not request.path.partition("?")[0].endswith("/responses"):
-            return _refusal(404, (), b'{"error":{"message":"Not found."}}')
-        wanted = None if self._door.api_key is None else f"Bearer {self._door.api_key}"
-        given = request.headers.get("Authorization", "")
-        if wanted is not None and not hmac.compare_digest(given.encode(), wanted.encode()):
-            return _refusal(401, (), b'{"error":{"code":"invalid_api_key","message":"Incorrect API key provided."}}')
+        rejection = self._door.refusal(request.path, request.headers.get("Authorization", ""))
+        if rejection is not None:
+            return _refusal(rejection.http_status, (), orjson.dumps(rejection.body()))
         response = self.wire.accept(request)
         if how.wrong_accept:
             del response.headers["Sec-WebSocket-Accept"]
@@ -219,73 +222,19 @@ class Peer:
         if not accepted:
             await self.wire.half_close()
 
-    async def _serve(self, message: Request | Received | Rejection) -> None:
+    async def _serve(self, message: Message) -> None:
         if isinstance(message, Received):
-            await self._perform_all(self._conversation.plan(message))
+            await self._performer.perform(self._conversation.plan(message))
         elif isinstance(message, Rejection):
             close: list[Operation] = [op.SendClose(*message.close)] if message.close else []
-            await self._perform_all(Plan([Emit(message.event()), *close], lambda: True))
-
-    async def _perform_all(self, plan: Plan) -> None:
-        self._turn = plan.turn
-        for operation in plan.operations:
-            await self._perform(operation, plan)
-
-    async def _perform(self, operation: Operation, plan: Plan) -> None:
-        match operation:
-            case op.Emit():
-                await self.wire.write(operation.frame())
-            case op.Raw(data, _, True):
-                await self.wire.write_bytewise(data)
-            case op.Raw(data, partial):
-                await self.wire.write(data, partial=partial)
-            case op.Settle():
-                self._in_flight -= plan.settle()
-            case op.Sleep(seconds):
-                await self.wire.pause(seconds)
-            case op.Hold(event):
-                while not event.is_set():
-                    await self.wire.pause(_HOLD_POLL)
-            case op.DemandPong(payload, within):
-                await self._demand_pong(payload, within)
-            case _:
-                await self._end(operation)
-
-    async def _end(self, operation: Operation) -> None:
-        match operation:
-            case op.Cut():
-                self.wire.cut()
-            case op.Abort():
-                self.wire.abort()
-            case op.SendClose(code, reason):
-                self.wire.close(code, reason)
-            case op.Freeze():
-                await self.wire.freeze()
-        await self.wire.until_gone()  # Stall, too
-
-    async def _demand_pong(self, payload: bytes, within: float) -> None:
-        came = asyncio.Event()
-        self._pong = (payload, came)
-        await self.wire.write(op.frame(payload, Opcode.PING))
-        try:
-            await asyncio.wait_for(came.wait(), within)
-        except TimeoutError:
-            self.wire.cut()
-            await self.wire.until_gone()
+            await self._performer.perform(Plan([Emit(message.event()), *close], lambda: True))
 
     def _after_upgrade(self) -> list[Operation]:
         fault = self._fault("upgraded")
         return [] if fault is None or fault.rewrite is None else fault.rewrite([]) or []
 
     def _fault(self, phase: Phase) -> Fault | None:
-        used: list[Fault] = []
-
-        def attempt(fault: Fault) -> bool:
-            used.append(fault)
-            return True
-
-        self._stage.faults.use(phase, attempt, connection=self.number)
-        return used[0] if used else None
+        return self._stage.faults.take(phase, Where(self.number, self._via))
 
     def _known(self) -> int:
         return -1 if self.number is None else self.number

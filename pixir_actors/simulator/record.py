@@ -185,6 +185,6 @@ class Ledger:
         closes = ", ".join(f"{close.code} by {close.by}" for close in self.closes[-5:])
         return (
             f"{len(self.handshakes)} handshakes, {self.open_connections} open connections,"
-            f" {len(self.requests)} requests ({len(self.http_requests)} over HTTP), {len(self.turns)} turns ({turns or '-'}),"
+            f" {len(self.requests)} requests, {len(self.turns)} turns ({turns or '-'}), {len(self.http_requests)} by HTTP,"
             f" {len(self.closes)} closes ({closes or '-'}), {len(self.pings)} pings, {len(self.pongs)} pongs"
         )

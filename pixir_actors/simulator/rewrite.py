@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from websockets.frames import Opcode
 
+from pixir_actors.simulator.eventstream import chunk
 from pixir_actors.simulator.operation import DemandPong, Emit, Operation, Raw, Settle, Sleep, Stall, frame, index_of
 
 Rewrite = Callable[[list[Operation]], list[Operation] | None]
@@ -189,6 +190,17 @@ def pinged(every: int, within: float) -> Rewrite:
 def split() -> Rewrite:
     """Hand each byte to the kernel by itself."""
     return _each(lambda emit: [Raw(emit.encoded(), bytewise=True)])
+
+
+def reworded() -> Rewrite:
+    """Write each server-sent event in another form that says the same."""
+
+    def reword(emit: Emit) -> list[Operation]:
+        message = emit.message()
+        data = b"data:%s\r\ndata:%s\r\n" % (message[:1], message[1:])
+        return [Raw(chunk(b": keepalive\r\n\r\nid: 7\r\nevent:%s\r\n%s\r\n" % (emit.type.encode(), data)))]
+
+    return _each(reword)
 
 
 def fragmented(parts: int, pings: bool) -> Rewrite:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from pixir_actors.simulator.faults import Fault
+from pixir_actors.simulator.fault import Fault
+from pixir_actors.simulator.record import Via
 from pixir_actors.simulator.rejection import After, ErrorForm, Rejection, error_type
 
 Item = dict[str, Any]
@@ -80,7 +81,10 @@ class Reply:
 
     @classmethod
     def events(cls, events: Iterable[Mapping[str, Any] | bytes]) -> Reply:
-        """Send these events verbatim, each as one text message; nothing is added, not even a terminal event."""
+        """Send these events verbatim, each as one text message; nothing is added, not even a terminal event.
+
+        Over HTTP they are server-sent events, and the body ends after them.
+        """
         return cls(verbatim=tuple(events))
 
     def with_faults(self, *faults: Fault) -> Reply:
@@ -120,6 +124,7 @@ class TurnContext:
         input: The request's own input items.
         connection: Number of the connection, from 0.
         request_index: Index in `Simulator.requests`.
+        via: The way it came, "websocket" or "http".
     """
 
     payload: Mapping[str, Any]
@@ -127,6 +132,7 @@ class TurnContext:
     input: Sequence[Item]
     connection: int
     request_index: int
+    via: Via = "websocket"
 
     @property
     def model(self) -> str:

@@ -15,10 +15,11 @@ from websockets.frames import Opcode
 
 from pixir_actors.simulator.arming import FaultBox
 from pixir_actors.simulator.cache import CacheMode
-from pixir_actors.simulator.faults import Fault
+from pixir_actors.simulator.door import Door
+from pixir_actors.simulator.fault import Fault
 from pixir_actors.simulator.operation import Emit, check_close_code, frame
-from pixir_actors.simulator.peer import Door, Peer
-from pixir_actors.simulator.record import ClientClose, Handshake, Ledger, Received, Turn
+from pixir_actors.simulator.peer import Peer
+from pixir_actors.simulator.record import ClientClose, Handshake, HttpRequest, Ledger, Received, Turn
 from pixir_actors.simulator.script import Player, Reply, Script
 from pixir_actors.simulator.tls import Authority
 from pixir_actors.simulator.turn import Stage
@@ -31,7 +32,11 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False)
 class Simulator:
-    """A Responses API WebSocket server on 127.0.0.1, for tests. A context manager; safe to use from any thread.
+    """A Responses API server on 127.0.0.1, for tests. A context manager; safe to use from any thread.
+
+    It speaks WebSocket and HTTP on one port and path. A POST with `stream: true` is answered by server-sent events, any
+    other by one JSON object; an error before the first event is an HTTP status with `{"error": {...}}`. Scripts, faults,
+    `requests` and `turns` are the same for both ways; over HTTP only a stored response can be continued.
 
     The lists (`handshakes`, `requests`, `turns`, ...) are live: read them, wait for them with `wait_for`, never change
     them. If the simulator itself breaks, or a script function raises, the exception is in `errors`, the client is
@@ -45,11 +50,12 @@ class Simulator:
         faults: Faults that are armed from the start.
         lifetime: Seconds after which a connection gets `websocket_connection_limit_reached` and a close with 1000, as
             soon as no request is in flight on it; None for ever.
-        api_key: Refuse an upgrade with 401 unless its bearer is this.
-        cache: What a connection remembers: its "latest" response, or "all" (the newest 1,024).
+        api_key: Refuse an upgrade or a POST with 401 unless its bearer is this.
+        cache: What a WebSocket connection remembers: its "latest" response, "all" (the newest 1,024), or "none".
         port: Port to listen on; 0 for a free one.
-        max_message_bytes: A larger message of the client is answered with close code 1009.
+        max_message_bytes: A larger message of the client is answered with close code 1009, a larger body with 413.
         keep: Each list keeps at least the newest so many records.
+        sse_done: End each stream over HTTP with `data: [DONE]`.
     """
 
     script: Script | Iterable[Reply] | None = None
@@ -62,6 +68,7 @@ class Simulator:
     port: int = 0
     max_message_bytes: int = 16 * 1024 * 1024
     keep: int = 100_000
+    sse_done: bool = False
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.keep)
@@ -75,12 +82,20 @@ class Simulator:
 
     @property
     def handshakes(self) -> list[Handshake]:
-        """Every HTTP request; the index is the number of the connection."""
+        """Every request for an upgrade. Without any HTTP, the index is the number of the connection."""
         return self._ledger.handshakes
 
     @property
+    def http_requests(self) -> list[HttpRequest]:
+        """Every HTTP request that came on a connection that began with a POST, also those that were refused."""
+        return self._ledger.http_requests
+
+    @property
     def requests(self) -> list[Received]:
-        """Every `response.create`, in the order of arrival, also those that were refused or never answered."""
+        """Every request of either way, in the order of arrival, also those that were refused or never answered.
+
+        A POST whose path, bearer or body is bad, or which the faults `refuse` or `redirect` met, is none.
+        """
         return self._ledger.requests
 
     @property
@@ -105,7 +120,7 @@ class Simulator:
 
     @property
     def closes(self) -> list[ClientClose]:
-        """How each connection ended whose upgrade was not refused."""
+        """How each WebSocket connection ended whose upgrade was not refused."""
         return self._ledger.closes
 
     @property
@@ -115,8 +130,13 @@ class Simulator:
 
     @property
     def open_connections(self) -> int:
-        """Connections that are upgraded and have not ended."""
+        """WebSocket connections: those that are upgraded and have not ended."""
         return self._ledger.open_connections
+
+    @property
+    def open_http_connections(self) -> int:
+        """Connections that began with a POST and have not ended."""
+        return self._ledger.open_http_connections
 
     @property
     def tls_failures(self) -> int:
@@ -167,7 +187,7 @@ class Simulator:
         Raises:
             LookupError: It is not open.
         """
-        data = Emit(event).frame()
+        data = Emit(event).encoded()
         self._call(lambda: self._peer(connection).wire.post(data))
 
     def ping(self, payload: bytes = b"", connection: int | None = None) -> None:
@@ -288,7 +308,7 @@ class Simulator:
         self._loop.set_exception_handler(self._on_loop_error)
         self._stop = asyncio.Event()
         context = None if self._authority is None else self._authority.context
-        door = Door(context, self.api_key, self.lifetime, self.max_message_bytes)
+        door = Door(context, self.api_key, self.lifetime, self.max_message_bytes, self.sse_done)
         server = await self._loop.create_server(
             lambda: Peer(self._stage, door, self._peers).wire, "127.0.0.1", self.port, backlog=1024
         )

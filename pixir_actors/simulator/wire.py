@@ -1,4 +1,6 @@
-"""One TCP connection with control over every byte. The `websockets` library does the protocol, this file the sending.
+"""One TCP connection with control over every byte. Libraries do the protocols, this file the sending.
+
+A connection that begins with "POST " is HTTP's (`http_parser.py`, h11), any other the `websockets` library's.
 
 Everything here runs in the server's thread.
 """
@@ -18,6 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
+from pixir_actors.simulator.http_parser import HttpParser, Post
 from pixir_actors.simulator.operation import frame
 
 CLOSE_TIMEOUT: Final = 2.0
@@ -28,6 +31,7 @@ _YIELD_EVERY: Final = 16
 """Writes between two looks at what the client sent meanwhile."""
 _POLL: Final = 0.02
 _TCP_ESTABLISHED: Final = 1
+_POST: Final = b"POST "
 
 # websockets logs headers and payloads when its logger is at DEBUG: this one belongs to no hierarchy and says nothing.
 _SILENT: Final = logging.Logger("simulator", level=logging.CRITICAL + 1)
@@ -44,7 +48,10 @@ class Receiver(Protocol):
         """TCP is there; nothing is read before `Wire.listen` or `Wire.secure`."""
 
     def on_upgrade(self, request: Request) -> None:
-        """An HTTP request came."""
+        """An HTTP request came, perhaps for an upgrade."""
+
+    def on_post(self, post: Post, parser: HttpParser) -> None:
+        """An HTTP request came, on a connection that began with a POST; the next comes after `Wire.go_on`."""
 
     def on_message(self, payload: bytes, *, text: bool) -> None:
         """A whole message came."""
@@ -65,6 +72,9 @@ class Wire(asyncio.Protocol):
     def __init__(self, receiver: Receiver, max_message_bytes: int) -> None:
         self.gone = asyncio.Event()
         self._receiver = receiver
+        self._limit = max_message_bytes
+        self._first: bytes | None = b""  # what came, until it is known which way it is
+        self._http: HttpParser | None = None
         self._protocol = ServerProtocol(max_size=max_message_bytes, logger=_SILENT)
         self._writable = asyncio.Event()
         self._writable.set()
@@ -84,6 +94,27 @@ class Wire(asyncio.Protocol):
         self._receiver.on_open()
 
     def data_received(self, data: bytes) -> None:
+        if self._first is not None:
+            data = self._first + data
+            if len(data) < len(_POST) and _POST.startswith(data):
+                self._first = data
+                return
+            self._first = None
+            if data.startswith(_POST):
+                self._http = HttpParser(self._limit)
+        if self._http is None:
+            self._on_websocket_data(data)
+        else:
+            self._on_http_data(self._http, data)
+
+    def _on_http_data(self, parser: HttpParser, data: bytes = b"") -> None:
+        interim, post = parser.receive(data)
+        if interim:
+            self._transport.write(interim)
+        if post is not None:
+            self._receiver.on_post(post, parser)
+
+    def _on_websocket_data(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -146,6 +177,11 @@ class Wire(asyncio.Protocol):
         self._protocol.send_response(response)
         return b"".join(self._protocol.data_to_send())
 
+    def go_on(self) -> None:
+        """An HTTP answer was sent: look for the next request, which may be here already."""
+        if self._http is not None:
+            self._on_http_data(self._http)
+
     # Sending.
 
     async def write(self, data: bytes, *, partial: bool = False) -> None:
@@ -206,7 +242,7 @@ class Wire(asyncio.Protocol):
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abandon)
 
     async def half_close(self) -> None:
-        """After a refused upgrade: send the end of the stream and wait for the client's. Raises Gone."""
+        """After a refused upgrade or HTTP's last answer: end the stream and wait for the client's end. Raises Gone."""
         self._end()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.gone.wait(), CLOSE_TIMEOUT)

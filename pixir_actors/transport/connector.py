@@ -37,14 +37,17 @@ class HelperThread:
 
     Args:
         target: Where to connect.
-        adopt: Makes the transport of the upgraded socket; runs in the helper thread.
+        adopt: Makes the transport of the open socket; runs in the helper thread.
+        upgrades: Make a WebSocket of the connection before it is adopted.
 
     Raises:
         OSError: No descriptors are left for the socket pair.
     """
 
-    def __init__(self, target: Target, adopt: Callable[[socket.socket, Target], Transport]) -> None:
-        self._target, self._adopt = target, adopt
+    def __init__(
+        self, target: Target, adopt: Callable[[socket.socket, Target], Transport], *, upgrades: bool = True
+    ) -> None:
+        self._target, self._adopt, self._upgrades = target, adopt, upgrades
         self._step = "name"
         self._abandoned = False
         self._sock: socket.socket | None = None  # what the thread is opening
@@ -130,8 +133,9 @@ class HelperThread:
         if context is not None:
             self._step = "tls"
             sock = self._secure(sock, context, host)
-        self._step = "upgrade"
-        upgrade(sock, target.endpoint, target.headers, timeout)
+        if self._upgrades:
+            self._step = "upgrade"
+            upgrade(sock, target.endpoint, target.headers, timeout)
         return sock
 
     def _dial(self, host: str, port: int) -> socket.socket:

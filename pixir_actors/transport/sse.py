@@ -1,27 +1,33 @@
 """Server-sent events, out of bytes as they come.
 
 The data is handed on as bytes: whether it is UTF-8 and JSON is judged by the JSON parser, as on a WebSocket. A library that
-decodes lines to text first would put replacement characters where bytes are broken.
+decodes lines to text first would put replacement characters where bytes are broken, and cut lines at characters that SSE
+does not know as line ends (U+2028, U+0085).
 """
 
 from __future__ import annotations
 
+from typing import Final
 
-class TooLarge(Exception):
-    """An event is larger than allowed."""
+from pixir_actors.errors import ErrorCode
+from pixir_actors.transport.base import Fault
+from pixir_actors.transport.faults import Refused
+
+_BOM: Final = b"\xef\xbb\xbf"
+_FIELD: Final = b"data: "
 
 
 class EventReader:
-    """Incremental reader of one event stream. Costs are linear in the bytes fed.
+    """Incremental reader of one event stream. Costs are linear in the bytes fed, whatever the cuts.
 
     Args:
-        max_bytes: Limit of one event's data, over all its lines.
+        max_bytes: Limit of one event's data, over all its lines, and of any other single line.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._line: list[bytes] = []  # parts of a line that has not ended
-        self._line_bytes = 0
+        self._begun = False
+        self._line = bytearray()  # a line that has not ended
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._after_cr = False
@@ -30,35 +36,49 @@ class EventReader:
         """Return the data of the events that these bytes complete. Comments and all other fields are skipped.
 
         Raises:
-            TooLarge: The reader is of no further use.
+            Refused: An event or a line is too large (`websocket_frame_too_large`); the reader is of no further use.
         """
         events: list[bytes] = []
-        if self._after_cr and data[:1] == b"\n":
-            data = data[1:]
-        self._after_cr = data[-1:] == b"\r" if data else self._after_cr
-        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        for line in lines[:-1]:
-            whole = b"".join([*self._line, line]) if self._line else line
-            self._line, self._line_bytes = [], 0
+        if data and self._after_cr:
+            data = data.removeprefix(b"\n")  # the second half of a line end
+            self._after_cr = False
+        if not data:
+            return events
+        self._after_cr = data.endswith(b"\r")
+        *lines, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            whole = bytes(self._line) + line if self._line else line
+            self._line.clear()
             self._take(whole, events)
-        rest = lines[-1]
-        if rest:
-            self._line.append(rest)
-            self._line_bytes += len(rest)
-            self._check(self._line_bytes + self._data_bytes)
+        self._line += rest
+        self._check(self._data_bytes + len(self._line) - len(_FIELD))
+        return events
+
+    def finish(self) -> list[bytes]:
+        """Return the data of an event whose last line, or the empty line behind it, did not come before the end.
+
+        Whether it is whole is for the caller to judge: a body that has no length may have been cut short.
+        """
+        events: list[bytes] = []
+        self._take(bytes(self._line), events)
+        self._take(b"", events)
         return events
 
     def _take(self, line: bytes, events: list[bytes]) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_BOM)
         if not line:
-            if self._data:
-                events.append(b"\n".join(self._data))
+            event = b"\n".join(self._data)
+            if event.strip():  # some servers keep a stream alive with events that say nothing
+                events.append(event)
             self._data, self._data_bytes = [], 0
-        elif line.startswith(b"data:"):
-            value = line[6:] if line[5:6] == b" " else line[5:]
+        elif line.startswith(b"data:") or line == b"data":
+            value = line[6:] if line.startswith(_FIELD) else line[5:]
+            self._data_bytes += len(value) + bool(self._data)
             self._data.append(value)
-            self._data_bytes += len(value)
             self._check(self._data_bytes)
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
-            raise TooLarge
+            raise Refused(Fault(ErrorCode.WEBSOCKET_FRAME_TOO_LARGE, {"limit": self._max_bytes}))

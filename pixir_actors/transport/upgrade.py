@@ -163,11 +163,10 @@ class _Exchange:
 
 def _request_start(endpoint: str, headers: tuple[tuple[str, str], ...]) -> bytes:
     parts = urlsplit(endpoint)
-    resource = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PRINTABLE)
     kept = [(name, value) for name, value in headers if not _set_by_handshake(name.lower())]
     if not any(name.lower() == "user-agent" for name, _ in kept):
         kept.append(("User-Agent", f"pixir-actors/{__version__}"))
-    lines = [f"GET {resource} HTTP/1.1", f"Host: {_host_header(parts)}", *(f"{name}: {value}" for name, value in kept)]
+    lines = [f"GET {resource(parts)} HTTP/1.1", f"Host: {host_header(parts)}", *(f"{name}: {value}" for name, value in kept)]
     if any("\r" in line or "\n" in line for line in lines):
         raise Refused(_handshake_fault("invalid_header"))
     try:
@@ -180,7 +179,13 @@ def _set_by_handshake(name: str) -> bool:
     return name in OURS or name.startswith("sec-websocket-")
 
 
-def _host_header(parts: SplitResult) -> str:
+def resource(parts: SplitResult) -> str:
+    """Return path and query of a URL as they go on the wire, never a fragment."""
+    return quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PRINTABLE)
+
+
+def host_header(parts: SplitResult) -> str:
+    """Return the value of the Host header for a `ws` or `wss` URL."""
     host, port = ascii_host(parts.hostname or ""), parts.port
     shown = f"[{host}]" if ":" in host else host
     return shown if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{shown}:{port}"
@@ -242,14 +247,14 @@ def _refusal(head: bytes) -> Fault:
         return _handshake_fault("bad_upgrade")
     named = (value for name, value in _fields(head) if name == b"retry-after")
     details: Details = {"reason": "upgrade_refused", "status": status}
-    return Fault(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, details, _seconds(next(named, b"").decode("latin-1")))
+    return Fault(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, details, retry_after_seconds(next(named, b"").decode("latin-1")))
 
 
 def _handshake_fault(reason: str) -> Fault:
     return Fault(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, {"reason": reason})
 
 
-def _seconds(retry_after: str) -> float | None:
+def retry_after_seconds(retry_after: str) -> float | None:
     """Read a Retry-After value: seconds, or an HTTP date by this host's clock; None for neither."""
     if re.fullmatch(r"[0-9]{1,9}", retry_after):
         return float(retry_after)

@@ -24,10 +24,33 @@ from pixir_actors.core.secret import Secret
 from pixir_actors.errors import ErrorCode, Failure
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
+from pixir_actors.status import ConnectionStatus
 from pixir_actors.transport.base import Fault, Received, Target
 from tests.conftest import within
 
 URL = "ws://127.0.0.1:9/v1/responses"
+STATUS = ConnectionStatus(
+    key="digest",
+    connection_id="c-1",
+    pid=1,
+    state="idle",
+    model=None,
+    host=None,
+    queue_length=0,
+    age_s=None,
+    idle_s=0.0,
+    degraded_for_s=0.0,
+    next_wakeup_s=None,
+    turns=0,
+    delta_turns=0,
+    sockets=0,
+    replays=0,
+    failures=0,
+    wire_bytes=0,
+    full_bytes=0,
+    last_reset_reason=None,
+    last_error=None,
+)
 RESET = Fault(ErrorCode.WEBSOCKET_READ_FAILED, {"reason": "reset"})
 REFUSED = Fault(ErrorCode.WEBSOCKET_CONNECT_FAILED, {"reason": "refused"})
 

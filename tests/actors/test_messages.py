@@ -19,7 +19,7 @@ from pixir_actors.core.secret import Secret, digest
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
-from tests.actors.test_registry import STATUS
+from tests.actors.fakes import STATUS
 
 CANARY = "canary-4711"
 FAILURE = Failure.of(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT, limit=16)

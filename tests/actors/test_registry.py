@@ -10,30 +10,7 @@ from pixir_actors.actors import registry as module
 from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import State
-from pixir_actors.status import ConnectionStatus
-
-STATUS = ConnectionStatus(
-    key="digest",
-    connection_id="c-1",
-    pid=1,
-    state="idle",
-    model=None,
-    host=None,
-    queue_length=0,
-    age_s=None,
-    idle_s=0.0,
-    degraded_for_s=0.0,
-    next_wakeup_s=None,
-    turns=0,
-    delta_turns=0,
-    sockets=0,
-    replays=0,
-    failures=0,
-    wire_bytes=0,
-    full_bytes=0,
-    last_reset_reason=None,
-    last_error=None,
-)
+from tests.actors.fakes import STATUS
 
 
 @pytest.fixture

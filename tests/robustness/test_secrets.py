@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from pixir_actors import Client, PixirError, Request, Settings
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from tests.conftest import within
+from tests.robustness.conftest import ROOT
 
 TOKEN = "canary-token-5f1d"
 PROMPT = "canary-prompt-9c2e"
@@ -109,6 +112,27 @@ def test_settings_with_a_proxy_password_do_not_print_it(printed: list[str]) -> N
             printed += [repr(event) for event in stream]
         printed.append("".join(traceback.format_exception(refused.value)))
         printed.append(repr(client.status(KEY)))
+
+
+def test_thespians_own_log_and_its_poison_messages_show_no_secret(tmp_path: Path, printed: list[str]) -> None:
+    log = tmp_path / "thespian.log"
+    verbose = {"THESPLOG_FILE": str(log), "THESPLOG_THRESHOLD": "DEBUG", "THESPLOG_FILE_MAXSIZE": str(50 * 1024 * 1024)}
+    with Simulator() as sim:
+        command = [sys.executable, "-m", "tests.robustness.programs", "verbose", sim.url, TOKEN, PROMPT, KEY]
+        ran = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | verbose,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=within(60),
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "Submit(" in log.read_text(errors="replace"), "the log is not as verbose as this test needs"
+    assert "clumsy" in ran.stdout + ran.stderr, "no message came back as poison"
+    printed += [log.read_text(errors="replace"), ran.stdout, ran.stderr]
 
 
 def test_a_defect_in_an_actor_shows_no_secret(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

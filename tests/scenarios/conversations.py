@@ -17,12 +17,14 @@ from typing import Any, Final
 
 from pixir_actors import Client, Data, Request, Stream, StreamError
 from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext, same_history
+from tests.conftest import within
 
 Item = dict[str, Any]
 
 CONVERSATIONS: Final = 5
 TURNS: Final = (2, 7)
-OPTIONS: Final[dict[str, Any]] = {"degraded_for": None}
+LIMIT: Final = within(20)
+OPTIONS: Final[dict[str, Any]] = {"degraded_for": None, "first_event_timeout": LIMIT, "idle_timeout": LIMIT}
 FAILING: Final = ("cut_before_first_event", "cut_within_event", "cut_mid_text", "abort_tcp", "close_with", "invalid_json")
 HARMLESS: Final = ("coalesce", "fragment", "unknown_events")
 
@@ -219,8 +221,11 @@ class Conversation:
             rng.choice(_DISTURBANCES)(self)
         if rng.random() < 0.04:
             plan.reply, plan.may_fail = plan.reply.with_faults(FAULTS[rng.choice(FAILING)]()), True
-        elif rng.random() < 0.04:
+        elif rng.random() < 0.05:
+            # In the middle of an answer, or while it may have come as a whole.
             plan.leave_after = rng.randint(1, 4)
+            if plan.leave_after == 1:
+                plan.reply = Reply.text(self._words()).with_faults(FAULTS["stall"]("mid_text"))
         return plan
 
     def request(self, plan: Plan, name: str) -> Request:
@@ -366,7 +371,7 @@ class Conversation:
             how = self._rng.choice([sim.close_connection, sim.abort_connection])
             # An actor that sleeps does not answer a close frame, and the server waits for that.
             how() if self._scene.awake else sim.abort_connection()
-            sim.wait_for(lambda seen: len(seen.closes) > before, 30)
+            sim.wait_for(lambda seen: len(seen.closes) > before, LIMIT)
 
     def _server_forgets(self) -> None:
         self._scene.sim.evict()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pixir_actors.simulator import FAULTS, Fault
-from pixir_actors.simulator.arming import FaultBox
-from pixir_actors.simulator.faults import Phase
+from pixir_actors.simulator.arming import FaultBox, Where
+from pixir_actors.simulator.fault import Phase
 
 
 def used(
@@ -16,7 +16,7 @@ def used(
         names.append(fault.name)
         return True
 
-    box.use(phase, attempt, connection=connection, request=request, single=single)
+    box.use(phase, attempt, Where(connection, "websocket", request), single=single)
     return names
 
 
@@ -39,7 +39,7 @@ def test_all_that_fit_are_used_when_not_single() -> None:
 
 def test_a_fault_that_does_not_fit_stays_armed() -> None:
     box = FaultBox([FAULTS["cut_mid_text"]()])
-    box.use("stream", lambda fault: False, connection=0)
+    box.use("stream", lambda fault: False, Where(0, "websocket"))
     assert len(box.armed()) == 1
 
 

@@ -20,7 +20,7 @@ REFUSAL: list[Operation] = [Settle(), Emit({"type": "error"})]
 
 
 def half(emit: Emit) -> Raw:
-    return Raw(emit.frame()[: len(emit.frame()) // 2], partial=True)
+    return Raw(emit.encoded()[: len(emit.encoded()) // 2], partial=True)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_point_that_does_not_exist_is_refused(when: Any, nth: int) -> None:
         rewrite.ending("mid_text", Cut()),
         rewrite.ending("after_first_event", Cut()),
         rewrite.ending("before_terminal", Cut()),
-        rewrite.garbled(Emit.message),
+        rewrite.garbled(lambda emit: Raw(b"?")),
         rewrite.nonsense(b"x"),
         rewrite.padded(1),
         rewrite.interleaved([{"type": "x"}]),
@@ -88,8 +88,8 @@ def test_mid_text_does_not_fit_a_call() -> None:
 
 
 def test_garbage_takes_the_place_of_the_first_output_or_of_the_end() -> None:
-    assert rewrite.garbled(lambda emit: b"?")(REPLY) == [CREATED, Raw(b"?"), *REPLY[2:]]
-    assert rewrite.garbled(lambda emit: b"?")(REFUSAL) == [Settle(), Raw(b"?")]
+    assert rewrite.garbled(lambda emit: Raw(b"?"))(REPLY) == [CREATED, Raw(b"?"), *REPLY[2:]]
+    assert rewrite.garbled(lambda emit: Raw(b"?"))(REFUSAL) == [Settle(), Raw(b"?")]
 
 
 def test_nonsense_is_followed_by_nothing() -> None:
@@ -129,7 +129,7 @@ def test_things_can_follow_the_end() -> None:
 
 
 def test_splitting_writes_the_same_bytes_one_by_one() -> None:
-    assert rewrite.split()([Settle(), DONE]) == [Settle(), Raw(DONE.frame(), bytewise=True)]
+    assert rewrite.split()([Settle(), DONE]) == [Settle(), Raw(DONE.encoded(), bytewise=True)]
 
 
 def test_fragments_are_the_message_again_with_pings_between() -> None:
@@ -141,7 +141,7 @@ def test_fragments_are_the_message_again_with_pings_between() -> None:
 
 
 def test_coalescing_joins_all_but_what_must_not_be_passed() -> None:
-    frames = [emit.frame() for emit in (CREATED, ONE, TWO, DONE)]
+    frames = [emit.encoded() for emit in (CREATED, ONE, TWO, DONE)]
     assert rewrite.coalesced(None)(REPLY) == [Settle(), Raw(b"".join(frames))]
     assert rewrite.coalesced(2)(REPLY) == [Raw(frames[0] + frames[1]), Settle(), Raw(frames[2] + frames[3])]
     stalled: list[Operation] = [CREATED, ONE, Stall()]
@@ -155,5 +155,5 @@ def test_a_trailing_ping_is_whole_in_the_end() -> None:
     first, pause, rest = trailed[-3:]
     assert isinstance(first, Raw) and isinstance(rest, Raw)
     assert (first.partial, rest.partial, pause) == (True, False, Sleep(0.5))
-    assert first.data + rest.data == DONE.frame() + ping
-    assert len(first.data) > len(DONE.frame())
+    assert first.data + rest.data == DONE.encoded() + ping
+    assert len(first.data) > len(DONE.encoded())

@@ -1,0 +1,140 @@
+"""A connection as its status, in each of its states."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from pixir_actors.core import inputs as put
+from pixir_actors.core.report import describe
+from pixir_actors.core.state import Connection, State
+from pixir_actors.errors import ErrorCode
+from pixir_actors.status import ConnectionStatus
+from tests.core.machine import Machine, completed, created, user
+
+BEARER = "sk-canary-4711"
+
+
+def status(machine: Machine) -> ConnectionStatus:
+    return describe(machine.conn, now=machine.now, key="digest", connection_id="c-1", pid=42)
+
+
+def warm(**options: Any) -> Machine:
+    """Return a connection after one turn, half a second later."""
+    machine = Machine(**options)
+    machine.submit([user("hello")], model="gpt")
+    machine.feed(put.Connected(machine.conn.opening))
+    machine.feed(put.Sent())
+    machine.now += 2.0
+    machine.feed(put.Received((created(), completed())))
+    machine.now += 0.5
+    return machine
+
+
+def test_one_that_has_done_nothing() -> None:
+    machine = Machine(idle_close_after=60.0)
+    machine.now += 1.25
+
+    assert status(machine) == ConnectionStatus(
+        key="digest",
+        connection_id="c-1",
+        pid=42,
+        state="disconnected",
+        model=None,
+        host=None,
+        queue_length=0,
+        age_s=None,
+        idle_s=1.25,
+        degraded_for_s=0.0,
+        next_wakeup_s=58.75,
+        turns=0,
+        delta_turns=0,
+        sockets=0,
+        replays=0,
+        failures=0,
+        wire_bytes=0,
+        full_bytes=0,
+        last_reset_reason=None,
+        last_error=None,
+    )
+
+
+def test_one_that_is_warm() -> None:
+    told = status(warm())
+
+    assert (told.state, told.model, told.host) == ("idle", "gpt", "api.example")
+    assert (told.age_s, told.idle_s) == (2.5, 0.5)
+    assert (told.turns, told.sockets, told.delta_turns) == (1, 1, 0)
+    assert told.wire_bytes == told.full_bytes > 0
+    assert told.next_wakeup_s is None
+    assert told.last_reset_reason == "no_previous_response"
+
+
+def test_one_that_streams_with_others_waiting() -> None:
+    machine = warm()
+    machine.submit([user("hello")])
+    machine.submit([user("hello")])
+    machine.submit([user("hello")])
+    machine.now += 1.0
+
+    told = status(machine)
+
+    assert (told.state, told.queue_length, told.idle_s) == ("streaming", 2, 0.0)
+
+
+def test_one_that_failed_a_moment_ago() -> None:
+    machine = warm(degraded_for=5.0)
+    machine.submit([user("hello")])
+    machine.feed(put.SocketFailed(ErrorCode.WEBSOCKET_READ_FAILED, {"reason": "reset"}))
+    machine.now += 1.0
+
+    told = status(machine)
+
+    assert told.state == "degraded"
+    assert (told.host, told.age_s, told.model) == (None, None, None)
+    assert 0 < told.degraded_for_s <= 4.0
+    assert told.next_wakeup_s == told.degraded_for_s
+    assert (told.failures, told.last_error) == (1, "websocket_read_failed")
+
+
+@pytest.mark.parametrize("model", [None, 7, ["gpt"]])
+def test_a_model_that_is_no_text_is_not_shown(model: Any) -> None:
+    machine = Machine()
+    machine.submit([user("hello")], model=model)
+    machine.feed(put.Connected(machine.conn.opening))
+    machine.feed(put.Received((created(), completed())))
+
+    assert status(machine).model is None
+
+
+def test_the_host_is_shown_without_path_query_and_key() -> None:
+    machine = Machine()
+    machine.submit([user(BEARER)], endpoint=f"wss://api.example:8443/v1/{BEARER}?token={BEARER}", key=BEARER)
+    machine.feed(put.Connected(machine.conn.opening))
+
+    told = status(machine)
+
+    assert told.host == "api.example:8443"
+    assert BEARER not in repr(told)
+
+
+def test_a_clock_that_stands_a_little_behind_makes_no_negative_times() -> None:
+    machine = warm(keepalive_interval=1.0)
+    told = describe(machine.conn, now=machine.now - 1.0, key="k", connection_id="c", pid=1)
+
+    assert told.idle_s == 0.0
+    machine.now += 100.0
+    assert status(machine).next_wakeup_s == 0.0
+
+
+def test_every_state_is_shown_by_its_own_word() -> None:
+    fresh = Machine().conn
+    shown = [
+        describe(dataclasses.replace(fresh, state=state), now=0.0, key="k", connection_id="c", pid=1).state
+        for state in State
+    ]
+
+    assert shown == ["disconnected", "connecting", "idle", "streaming", "degraded", "retiring", "stopped"]
+    assert isinstance(fresh, Connection)

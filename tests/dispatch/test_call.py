@@ -1,0 +1,349 @@
+"""A request on its way to a connection, and what becomes of it when something dies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pixir_actors.actors import messages as m
+from pixir_actors.channel import ChannelLost, FrameType, InboxClosed, ListenerClosed, Loss
+from pixir_actors.channel.frame import failure_payload
+from pixir_actors.dispatch.call import LAST_FRAMES, PLACEMENTS, PROBE_AFTER, Call
+from pixir_actors.dispatch.dispatcher import Dispatcher
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError
+from pixir_actors.settings import Settings
+from tests.actors.fakes import submit
+from tests.dispatch.fakes import BROKEN, GOODBYE, MOVED, FakeLink, FakeSource, Town, frame
+
+DATA = frame(FrameType.DATA, b"{}")
+METADATA = frame(FrameType.METADATA, b"{}")
+SENDING = frame(FrameType.SENDING, b"1")
+QUEUED = frame(FrameType.QUEUED, b"0")
+FINISHED = frame(FrameType.FINISHED)
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink()
+
+
+@pytest.fixture
+def town(link: FakeLink) -> Town:
+    return Town(link)
+
+
+@pytest.fixture
+def dispatcher(link: FakeLink, town: Town) -> Dispatcher:
+    return Dispatcher(link)
+
+
+def call(dispatcher: Dispatcher, *script: Any) -> Call:
+    """Submit a request; its source has `script` to give."""
+    number = dispatcher.link.number()
+    made = Call(dispatcher, m.EnsureStarted.of(number, "a", Settings()), submit(dispatcher.link.number()))
+    source(dispatcher).script.extend(script)
+    return made
+
+
+def source(dispatcher: Dispatcher) -> FakeSource:
+    """Return the newest source."""
+    newest = dispatcher.link.sources[-1]  # type: ignore[attr-defined]
+    assert isinstance(newest, FakeSource)
+    return newest
+
+
+def failing(made: Call) -> StreamError:
+    """Read a call until it raises."""
+    with pytest.raises(StreamError) as caught:
+        while True:
+            made.next_frame()
+    return caught.value
+
+
+# On its way
+
+
+def test_frames_about_the_request_s_way_are_kept_back(dispatcher: Dispatcher) -> None:
+    made = call(dispatcher, QUEUED, SENDING, METADATA, DATA, SENDING, DATA, FINISHED)
+
+    assert [made.next_frame() for _ in range(4)] == [METADATA, DATA, DATA, FINISHED]
+    assert source(dispatcher).closed
+    assert source(dispatcher).bound[0] == "c-1"
+
+
+def test_a_failure_is_the_last_frame(dispatcher: Dispatcher, link: FakeLink) -> None:
+    failed = frame(FrameType.FAILED, failure_payload(Failure.of(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT)))
+    made = call(dispatcher, QUEUED, failed)
+
+    assert made.next_frame() == failed
+    assert source(dispatcher).closed
+    made.cancel()
+    assert link.questions(m.Cancel) == [], "it has ended"
+
+
+def test_a_refused_request_is_raised_as_it_is(dispatcher: Dispatcher, town: Town) -> None:
+    failure = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason="channel_descriptors")
+    town.submitted = lambda made, _: m.Refused(made.request_id, failure)
+
+    with pytest.raises(StreamError) as caught:
+        call(dispatcher)
+    assert caught.value.failure == failure
+    assert source(dispatcher).closed
+
+
+def test_a_request_that_cannot_be_sent_is_invalid_again(dispatcher: Dispatcher, town: Town) -> None:
+    failure = Failure.of(ErrorCode.INVALID_PROVIDER_REQUEST, Delivery.NOT_SENT, field="url", problem="has no host")
+    town.submitted = lambda made, _: m.Refused(made.request_id, failure)
+
+    with pytest.raises(InvalidRequest) as caught:
+        call(dispatcher)
+    assert (caught.value.field, caught.value.problem) == ("url", "has no host")
+
+
+# Brought to the next connection
+
+
+def test_a_request_that_was_sent_back_is_brought_to_a_fresh_connection_under_a_new_number(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    """The one that sent it back lingers with its channel up: it must not be had from memory again."""
+    town.names.append("c-2")
+    link.alive |= {"c-1", "c-2"}
+    made = call(dispatcher, QUEUED, frame(FrameType.FAILED, MOVED))
+    town.submitted = lambda again, new: new.script.extend([METADATA, FINISHED]) or town.accept(again, new)
+
+    assert [made.next_frame(), made.next_frame()] == [METADATA, FINISHED]
+
+    first, second = link.questions(m.Submit)
+    assert first.request_id != second.request_id
+    assert first.body == second.body
+    assert link.sources[0].closed
+    assert link.sources[1].bound[-1] == "c-2"
+
+
+def test_a_request_that_is_always_sent_back_gives_up(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
+    town.names.extend(f"c-{number}" for number in range(2, 20))
+    town.submitted = lambda made, new: new.script.append(frame(FrameType.FAILED, MOVED)) or town.accept(made, new)
+
+    error = failing(call(dispatcher))
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+    submits = link.questions(m.Submit)
+    assert len(submits) == PLACEMENTS
+    assert len({made.request_id for made in submits}) == PLACEMENTS
+
+
+def test_a_request_that_is_sent_back_by_the_same_one_again_is_tried_again(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    """The supervisor may not have heard yet that it has gone."""
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    town.submitted = lambda again, new: new.script.append(FINISHED) or town.accept(again, new)
+
+    assert made.next_frame() == FINISHED
+
+
+def test_a_connection_that_does_not_answer_is_replaced_by_the_supervisor_s_next(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    town.names.append("c-2")
+    town.submitted = lambda made, new: town.accept(made, new) if new.bound[-1] == "c-2" else None
+
+    made = call(dispatcher, FINISHED)
+
+    assert made.next_frame() == FINISHED
+    assert [new.closed for new in link.sources] == [True, True]
+
+
+def test_a_connection_that_does_not_answer_and_has_no_successor_may_have_the_request(
+    dispatcher: Dispatcher, town: Town
+) -> None:
+    town.submitted = lambda made, new: None
+
+    with pytest.raises(StreamError) as caught:
+        call(dispatcher)
+
+    assert (caught.value.code, caught.value.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
+
+
+def test_a_frame_says_as_much_as_an_answer(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
+    def started(made: m.Submit, new: FakeSource) -> None:
+        new.started = True
+
+    town.submitted = started
+    made = call(dispatcher, FINISHED)
+
+    assert made.next_frame() == FINISHED
+    assert len(link.sources) == 1
+
+
+# Verdicts
+
+
+LOSSES = [None, BROKEN, GOODBYE]
+"""How the frames end: the source is closed by another thread, or its channel is lost."""
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@pytest.mark.parametrize("event", [True, False], ids=["event", "no event"])
+@pytest.mark.parametrize("sending", [True, False], ids=["sending", "not sending"])
+def test_the_verdict_says_what_is_known_of_the_request(
+    dispatcher: Dispatcher, sending: bool, event: bool, loss: Loss | None
+) -> None:
+    """A connection waits with a request until the word that it sends it is in the kernel's hands."""
+    script = [frame for frame, there in ((SENDING, sending), (METADATA, event), (DATA, event)) if there]
+
+    error = failing(call(dispatcher, QUEUED, *script, InboxClosed() if loss is None else ChannelLost(loss)))
+
+    if event:
+        expected = Delivery.ACCEPTED
+    elif sending or loss is None:
+        expected = Delivery.AMBIGUOUS
+    else:
+        expected = Delivery.NOT_SENT
+    assert error.delivery is expected
+    assert error.code is (ErrorCode.CANCELLED if loss is None else ErrorCode.CONNECTION_LOST)
+    assert source(dispatcher).closed
+
+
+def test_a_client_that_closes_ends_its_streams(dispatcher: Dispatcher, link: FakeLink) -> None:
+    for ending in (ListenerClosed("closed"), InboxClosed(), ChannelLost(BROKEN)):
+        made = call(dispatcher, SENDING, ending)
+        dispatcher.closing = True
+        assert failing(made).code is ErrorCode.SHUTTING_DOWN
+        dispatcher.closing = False
+
+
+def test_a_listener_that_is_closed_under_an_open_client_is_an_error_of_its_own(dispatcher: Dispatcher) -> None:
+    made = call(dispatcher, ListenerClosed("forked"))
+
+    with pytest.raises(PixirError, match="forked"):
+        made.next_frame()
+
+
+def test_a_request_that_is_sent_back_to_a_closing_client_is_not_brought_on(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    dispatcher.closing = True
+
+    assert made.next_frame().type == FrameType.FAILED
+    assert len(link.questions(m.Submit)) == 1
+
+
+# Silence
+
+
+def test_a_silent_connection_is_asked_and_waited_for_while_it_has_the_request(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    town.probed.extend([True, True])
+    made = call(dispatcher, SENDING, None, None, FINISHED)
+
+    assert made.next_frame() == FINISHED
+
+    assert [probe.request_id for probe in link.questions(m.Probe)] == [link.sources[0].request_id] * 2
+    assert link.sources[0].waits == [PROBE_AFTER] * 4
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"), [((), Delivery.AMBIGUOUS), ((SENDING, METADATA, DATA), Delivery.ACCEPTED)]
+)
+def test_a_silent_connection_that_does_not_answer_is_unresponsive(
+    dispatcher: Dispatcher, town: Town, script: tuple[Any, ...], verdict: Delivery
+) -> None:
+    town.probed.append(None)
+
+    error = failing(call(dispatcher, *script, None))
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, verdict)
+
+
+def test_last_frames_that_are_still_on_their_way_are_waited_for(dispatcher: Dispatcher, town: Town) -> None:
+    town.probed.append(False)
+    made = call(dispatcher, SENDING, None, DATA, FINISHED)
+
+    assert [made.next_frame(), made.next_frame()] == [DATA, FINISHED]
+    assert LAST_FRAMES in source(dispatcher).waits
+
+
+def test_a_request_that_its_connection_does_not_have_is_lost(dispatcher: Dispatcher, town: Town) -> None:
+    town.probed.append(False)
+
+    error = failing(call(dispatcher, SENDING, None, None))
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.AMBIGUOUS)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [(ChannelLost(BROKEN), ErrorCode.CONNECTION_LOST), (InboxClosed(), ErrorCode.CANCELLED)]
+)
+def test_what_happens_while_last_frames_are_waited_for_is_told_in_the_same_words(
+    dispatcher: Dispatcher, town: Town, ending: Exception, code: ErrorCode
+) -> None:
+    town.probed.append(False)
+
+    error = failing(call(dispatcher, SENDING, None, ending))
+
+    assert (error.code, error.delivery) == (code, Delivery.AMBIGUOUS)
+
+
+def test_a_channel_that_breaks_while_the_connection_is_asked_is_a_loss(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    made = call(dispatcher, SENDING, None)
+    answer = link.answer
+
+    def breaks(address: Any, question: Any) -> Any:
+        if isinstance(question, m.Probe):
+            source(dispatcher).lost = BROKEN
+            return None
+        return answer(address, question)
+
+    link.answer = breaks
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.AMBIGUOUS)
+
+
+def test_a_question_is_given_up_when_the_channel_breaks_but_not_for_a_goodbye(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    asked: list[Any] = []
+    ask = link.ask
+
+    def watched(address: Any, question: Any, *, timeout: float, give_up: Any = lambda: False) -> Any:
+        asked.append(give_up)
+        return ask(address, question, timeout=timeout)
+
+    link.ask = watched  # type: ignore[method-assign]
+    call(dispatcher, FINISHED)
+    give_up = asked[-1]
+
+    assert [give_up(), setattr(source(dispatcher), "lost", GOODBYE), give_up()] == [False, None, False]
+    source(dispatcher).lost = BROKEN
+    assert give_up()
+
+
+# Cancelling
+
+
+def test_a_cancel_is_told_once(dispatcher: Dispatcher, link: FakeLink) -> None:
+    made = call(dispatcher, DATA)
+    made.cancel(callback_failed=True)
+    made.cancel()
+
+    [cancel] = link.questions(m.Cancel)
+    assert cancel == m.Cancel(link.sources[0].request_id, None, callback_failed=True)
+    assert source(dispatcher).closed
+    assert failing(made).code is ErrorCode.CANCELLED
+
+
+def test_a_closing_client_tells_nobody(dispatcher: Dispatcher, link: FakeLink) -> None:
+    made = call(dispatcher)
+    dispatcher.closing = True
+    made.cancel()
+
+    assert link.questions(m.Cancel) == []
+    assert source(dispatcher).closed

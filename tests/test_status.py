@@ -1,0 +1,71 @@
+"""What a connection tells of itself, and what that means a while later."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+
+import pytest
+
+from pixir_actors.core.state import State
+from pixir_actors.status import ConnectionStatus
+
+STATUS = ConnectionStatus(
+    key="digest",
+    connection_id="c-1",
+    pid=1,
+    state="idle",
+    model="gpt",
+    host="api.example",
+    queue_length=0,
+    age_s=10.0,
+    idle_s=2.0,
+    degraded_for_s=1.5,
+    next_wakeup_s=4.0,
+    turns=3,
+    delta_turns=2,
+    sockets=1,
+    replays=0,
+    failures=0,
+    wire_bytes=100,
+    full_bytes=450,
+    last_reset_reason=None,
+    last_error=None,
+)
+
+
+def test_deltas_have_saved_what_full_replays_would_have_taken_more() -> None:
+    assert STATUS.saved_bytes == 350
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_turn_runs_while_connecting_and_streaming(state: State) -> None:
+    assert dataclasses.replace(STATUS, state=state.value).running is (state in (State.CONNECTING, State.STREAMING))
+
+
+LATER = [
+    ({}, 1.0, {"age_s": 11.0, "idle_s": 3.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0}),
+    ({}, 60.0, {"age_s": 70.0, "idle_s": 62.0, "degraded_for_s": 0.0, "next_wakeup_s": 0.0}),
+    ({"age_s": None, "next_wakeup_s": None}, 1.0, {"idle_s": 3.0, "degraded_for_s": 0.5}),
+    (
+        {"state": "streaming", "idle_s": 0.0},
+        1.0,
+        {"age_s": 11.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0},
+    ),
+    ({}, 0.0, {}),
+]
+
+
+@pytest.mark.parametrize(("before", "seconds", "after"), LATER)
+def test_a_while_later_it_is_older(before: dict[str, object], seconds: float, after: dict[str, object]) -> None:
+    status = dataclasses.replace(STATUS, **before)  # type: ignore[arg-type]
+
+    assert status.later(seconds) == dataclasses.replace(status, **after)  # type: ignore[arg-type]
+
+
+def test_every_field_is_explained_and_crosses_processes() -> None:
+    text = inspect.getdoc(ConnectionStatus) or ""
+
+    assert [field.name for field in dataclasses.fields(STATUS) if f"{field.name}:" not in text] == []
+    assert pickle.loads(pickle.dumps(STATUS)) == STATUS
