@@ -20,7 +20,6 @@ temporary directory is Thespian's own; THESPLOG_FILE_MAXSIZE=0 in the environmen
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -31,12 +30,9 @@ from typing import Any
 from _provider import Item, provider
 from thespian.actors import ActorSystem, ActorTypeDispatcher
 
-from pixir_actors import Client, Request, Settings
+from pixir_actors import Client, Data, Event, Metadata, Request, Settings
 from pixir_actors.actors import messages as m
 from pixir_actors.actors.supervisor import SupervisorActor
-from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_from
-from pixir_actors.core.server_event import Tag
-from pixir_actors.errors import Failure
 
 KEY = "scribe"
 PATIENCE = 30
@@ -92,29 +88,30 @@ class Scribe(ActorTypeDispatcher):  # type: ignore[misc]  # Thespian has no type
 
     def receiveMsg_Batch(self, batch: m.Batch, connection: Any) -> None:
         """Take frames, and have the next ones sent."""
-        for frame in batch.frames():
-            if frame.request_id == self.number:
-                self._take(frame)
+        for request_id, event in batch.events():
+            if request_id == self.number:
+                self._take(event)
         self.send(connection, m.BatchAck(batch.sequence))
 
-    def _take(self, frame: Frame) -> None:
-        """Take one frame. A request's last one is FINISHED, with a failure in it if the provider said no, or FAILED."""
-        if frame.type == FrameType.METADATA:
-            self.evidence |= metadata_from(frame.payload)
-        elif frame.type == FrameType.DATA and frame.kind == Tag.TERMINAL:
-            self.output = json.loads(frame.payload)["response"]["output"]
-        elif frame.type in (FrameType.FINISHED, FrameType.FAILED):
-            self._end(failure_from(frame.payload) if frame.payload else None)
+    def _take(self, event: Event | m.Ended) -> None:
+        """Take one event; the last one of a request says how it ended."""
+        match event:
+            case Metadata():
+                self.evidence |= event.values
+            case Data() if event.type == "response.completed":
+                self.output = event.json()["response"]["output"]
+            case m.Ended():
+                self._end(event)
 
-    def _end(self, failure: Failure | None) -> None:
-        if failure is None:
+    def _end(self, ended: m.Ended) -> None:
+        if ended.failure is None:
             sent = self.evidence
             how = sent["continuation_reset_reason"] or "delta"
             self._answer(Answer(self.output, f"{sent['wire_bytes']} of {sent['full_bytes']} bytes sent: {how}"))
-        elif "moved" in failure.details:
+        elif ended.moved:
             self._find()  # that connection was about to end and has not touched the request: there will be another
         else:
-            self._give_up(failure.code)
+            self._give_up(ended.failure.code)
 
     def receiveMsg_StartRefused(self, refused: m.StartRefused, supervisor: Any) -> None:
         """There is no connection to be had."""

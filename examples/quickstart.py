@@ -2,7 +2,7 @@
 
 import os
 
-from pixir_actors import Client, Data, Request
+from pixir_actors import Client, Request
 from pixir_actors.simulator import Simulator
 
 KEY = os.environ.get("OPENAI_API_KEY")
@@ -15,9 +15,8 @@ with Simulator() as simulator, Client.embedded() as client:
         history.append({"role": "user", "content": question})
         request = Request.responses(model=model, input=history, api_key=KEY, base_url=url)
         with client.stream("session-1", request) as stream:
-            for event in stream:
-                if isinstance(event, Data) and event.type == "response.output_text.delta":
-                    print(event.json()["delta"], end="", flush=True)
+            for text in stream.text_deltas():
+                print(text, end="", flush=True)
             stream.raise_for_failure()
         history += stream.output  # the caller owns the history, and always gives all of it
         sent = stream.metadata

@@ -231,7 +231,7 @@ class Client:
 
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
-    if settings.transport != "websocket" and find_spec("httpx") is None:
+    if settings.transport != "websocket" and find_spec("httpcore") is None:
         raise InvalidSettings("transport", settings.transport, "\"websocket\": HTTP needs pip install 'pixir_actors[http]'")
     proxy, ca_file = connection_environment(url, os.environ)
     ca_file = settings.ca_file or ca_file

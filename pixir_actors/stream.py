@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -88,6 +89,21 @@ class Stream:
             self._terminal = frame.payload
         return Data(frame.payload)
 
+    def text_deltas(self) -> Iterator[str]:
+        """Yield the output text as it comes; all other events pass unseen, but for what they leave in the attributes.
+
+        Raises:
+            StreamError: As iterating over the stream itself.
+        """
+        seen = len(self._deltas)
+        for _ in self:
+            # Which events carry text is known from the connection: no other one is parsed.
+            if len(self._deltas) > seen:
+                seen = len(self._deltas)
+                delta = orjson.loads(self._deltas[-1]).get("delta")
+                if isinstance(delta, str):
+                    yield delta
+
     @property
     def response(self) -> dict[str, Any] | None:
         """The response object of the terminal event, or None: not ended yet, or ended with an `error` event."""
@@ -155,8 +171,9 @@ def _output_index(event: dict[str, Any]) -> int:
     return index if isinstance(index, int) else 0
 
 
-def _text_of(item: dict[str, Any]) -> str:
-    content = item.get("content")
-    if item.get("type") != "message" or not isinstance(content, list):
+def _text_of(item: Any) -> str:
+    # an item is whatever the provider lists
+    content = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
+    if not isinstance(content, list):
         return ""
     return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))

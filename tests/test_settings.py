@@ -38,6 +38,8 @@ DEFAULTS = {
     "proxy": None,
     "allow_plaintext": False,
     "identity": None,
+    "transport": "websocket",
+    "retry_ambiguous": False,
     "expose_keys": False,
 }
 DURATIONS = [
@@ -117,11 +119,18 @@ def test_a_text_is_neither_empty_nor_endless(name: str, wrong: Any) -> None:
         Settings(**{name: wrong})
 
 
-@pytest.mark.parametrize("name", ["allow_plaintext", "expose_keys"])
+@pytest.mark.parametrize("name", ["allow_plaintext", "retry_ambiguous", "expose_keys"])
 @pytest.mark.parametrize("wrong", [0, 1, None, "yes"])
 def test_a_flag_is_true_or_false(name: str, wrong: Any) -> None:
     with pytest.raises(InvalidSettings, match="True or False"):
         Settings(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", ["https", "AUTO", "", None, True])
+def test_a_transport_is_one_of_three_words(wrong: Any) -> None:
+    assert {Settings(transport=word).transport for word in ("websocket", "auto", "http")} == {"websocket", "auto", "http"}
+    with pytest.raises(InvalidSettings, match='"websocket" or "auto" or "http"'):
+        Settings(transport=wrong)
 
 
 def test_only_auto_is_a_word_for_an_age() -> None:

@@ -19,6 +19,7 @@ from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import Secret, digest
 from pixir_actors.core.state import Purpose
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
+from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Headers, Request
 from pixir_actors.settings import Settings
 from pixir_actors.status import ConnectionStatus
@@ -164,6 +165,25 @@ class StopAll:
     ask_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Say that a connection has not answered. Sent to the supervisor, answered with `Examined`.
+
+    The supervisor asks the connection itself, for about four seconds; one that gives no sign of life then is killed.
+    """
+
+    ask_id: int
+    connection_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The answer to `Suspect`: whether the connection's process has ended, by itself or killed by the supervisor."""
+
+    ask_id: int
+    ended: bool
+
+
 # --- talking to a connection --------------------------------------------------------------------------------------------
 
 
@@ -171,8 +191,8 @@ class StopAll:
 class Submit:
     """Run one request. Sent to a connection; answered with `Accepted` or `Refused`, then by frames.
 
-    Frames end with exactly one `FINISHED` or `FAILED`. A failure `connection_lost` with the detail `moved` means that this
-    connection is ending and has not touched the request: ask the supervisor again and send it there.
+    Frames end with exactly one `FINISHED` or `FAILED` (in a `Batch`: one `Ended`). A failure `connection_lost` with the detail
+    `moved` means that this connection is ending and has not touched the request: ask the supervisor again and send it there.
 
     Attributes:
         request_id: Greater than 0, unique among the sender's requests.
@@ -281,16 +301,48 @@ class Batch:
     Attributes:
         connection_id: Who sends.
         sequence: Counts up from 1 per requester.
-        encoded: Frames as on the channel; `frames()` decodes them.
+        encoded: Frames as on the channel; `events()` says what they mean.
     """
 
     connection_id: str
     sequence: int
     encoded: Secret[bytes] = field(repr=False)
 
+    def events(self) -> Iterator[tuple[int, Event | Ended]]:
+        """Yield (request id, event) in order. The last one of each request is an `Ended`."""
+        for frame in self.frames():
+            match frame.type:
+                case frames.FrameType.METADATA:
+                    yield frame.request_id, Metadata(frames.metadata_from(frame.payload))
+                case frames.FrameType.STATUS:
+                    yield frame.request_id, Status(frames.status_from(frame.payload))
+                case frames.FrameType.DATA:
+                    yield frame.request_id, Data(frame.payload)
+                case frames.FrameType.FINISHED | frames.FrameType.FAILED:
+                    failure = frames.failure_from(frame.payload) if frame.payload else None
+                    yield frame.request_id, Ended(failure, complete=frame.type == frames.FrameType.FINISHED)
+
     def frames(self) -> Iterator[frames.Frame]:
         """Yield the frames in order; each carries the `request_id` of its request."""
         yield from frames.Decoder().feed(self.encoded.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request has ended.
+
+    Attributes:
+        failure: The provider's in-band error if `complete`, else why there was no terminal event; None if all went well.
+        complete: A terminal event was delivered.
+    """
+
+    failure: Failure | None
+    complete: bool
+
+    @property
+    def moved(self) -> bool:
+        """The connection is ending and has not touched the request: ask the supervisor again and send it there."""
+        return self.failure is not None and "moved" in self.failure.details
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +436,7 @@ ANSWERS: Final[dict[type, tuple[type, ...]]] = {
     GetStatus: (StatusReport,),
     CloseConnection: (ConnectionClosed,),
     StopAll: (ConnectionClosed,),
+    Suspect: (Examined,),
     Submit: (Accepted, Refused),
     Cancel: (Probed,),
     Probe: (Probed,),

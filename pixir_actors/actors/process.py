@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -38,6 +39,23 @@ def raise_descriptor_limit() -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def kill_child(pid: int) -> bool:
+    """Kill a child of this process, also one that is stopped.
+
+    Returns:
+        False when `pid` is no child of this process (any more). As only its parent can free the number, nobody else is hit.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # The name, in parentheses, may hold anything; what follows the last one is: state, parent, ...
+    if int(stat.rpartition(b")")[2].split()[1]) != os.getpid():
+        return False
+    os.kill(pid, signal.SIGKILL)
+    return True
 
 
 def _prctl(option: int, argument: object) -> None:

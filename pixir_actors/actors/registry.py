@@ -33,6 +33,8 @@ class Child:
         status: What it last reported, and `reported_at`, in monotonic seconds, when.
         evicting: It was asked to make room and has not answered.
         leaving: It has been forgotten, or told to stop: its end is no crash.
+        silent: For how many of the supervisor's ticks a sign of life, or its end, has been waited for; None: not at all.
+        suspecting: Who wants to hear of either: (asker, ask id).
         waiting: Those who asked for it while it starts: (asker, ask id).
         watchers: Who wants to hear of its end.
     """
@@ -48,6 +50,8 @@ class Child:
     reported_at: float = 0.0
     evicting: bool = False
     leaving: bool = False
+    silent: int | None = None
+    suspecting: list[tuple[Any, int]] = field(default_factory=list)
     waiting: list[tuple[Any, int]] = field(default_factory=list)
     watchers: list[Any] = field(default_factory=list)
 
@@ -101,8 +105,9 @@ class Registry:
         self._by_id[child.connection_id] = child
 
     def forget(self, child: Child, *, because: str | None = None) -> None:
-        """Let the key go while its process goes on; the next start of the key says `because`."""
-        child.leaving = True
+        """Let the key go while its process ends; the next start of the key says `because`."""
+        if not child.leaving:
+            child.leaving, child.silent = True, 0
         if self._by_key.get(child.key.reveal()) is child:
             del self._by_key[child.key.reveal()]
         if because is not None:

@@ -28,6 +28,12 @@ START_TIMEOUT: Final = 10.0
 RETIRE_GRACE: Final = 2.0
 """Seconds after an address was given out within which its connection may not retire: a request is on its way."""
 STOP_TIMEOUT: Final = 2.0
+TICK: Final = 1.0
+SILENCE: Final = 4
+"""Ticks that a connection may take to give a sign of life, or to end, when it has to; then it is killed.
+
+Ticks and not seconds: of the time in which the supervisor itself was stopped, only one counts.
+"""
 DESCRIPTORS_PER_CHILD: Final = 4
 DESCRIPTOR_RESERVE: Final = 64
 
@@ -164,7 +170,7 @@ class SupervisorActor(ShellActor):
         child = self._registry.longest_idle(time.monotonic())
         if child is None:
             return False
-        child.evicting = True
+        child.evicting, child.silent = True, 0
         self.send(child.address, m.Evict())
         return True
 
@@ -173,6 +179,7 @@ class SupervisorActor(ShellActor):
         if child is None:
             return
         child.evicting = False
+        self._lives(child)
         if answer.accepted:
             self._registry.forget(child, because="evicted")
             return
@@ -201,6 +208,8 @@ class SupervisorActor(ShellActor):
             self.send(asker, m.StartRefused(ask_id, failure))
         for watcher in child.watchers:
             self.send(watcher, m.ConnectionDown(child.connection_id, crashed))
+        for asker, ask_id in child.suspecting:
+            self.send(asker, m.Examined(ask_id, True))
         self._serve_room()
         self._answer_stop()
 
@@ -213,12 +222,46 @@ class SupervisorActor(ShellActor):
             self._for_room.remove(waiting)
             self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
 
+    # Signs of life
+
+    def _suspect(self, ask: m.Suspect, asker: Any) -> None:
+        child = self._registry.of_id(ask.connection_id)
+        if child is None:
+            self.send(asker, m.Examined(ask.ask_id, True))
+            return
+        child.suspecting.append((asker, ask.ask_id))
+        if child.silent is None:
+            child.silent = 0
+            self.send(child.address, m.GetStatus(0))
+
+    def _answered(self, report: m.StatusReport, _: Any) -> None:
+        for status in report.connections:
+            self._reported(m.Report(status.connection_id, status), None)
+
+    def _lives(self, child: Child) -> None:
+        if child.leaving:
+            return  # what counts is that it ends
+        child.silent = None
+        suspecting, child.suspecting = child.suspecting, []
+        for asker, ask_id in suspecting:
+            self.send(asker, m.Examined(ask_id, False))
+
+    def _end_the_silent(self) -> None:
+        for child in self._registry:
+            if child.silent is None:
+                continue
+            child.silent += 1
+            if child.silent > SILENCE and not self.in_process:
+                # Stopped, or stuck: nothing that it was told to do would happen. Thespian reports its end like any other.
+                process.kill_child(child.pid)
+
     # Status and ending
 
     def _reported(self, report: m.Report, _: Any) -> None:
         child = self._registry.of_id(report.connection_id)
         if child is not None:
             child.report(report.status, time.monotonic())
+            self._lives(child)
 
     def _find(self, ask: m.FindConnection, asker: Any) -> None:
         child = self._registry.of_key(ask.key)
@@ -269,14 +312,16 @@ class SupervisorActor(ShellActor):
                 self._fail_start(child, "timeout")
                 # Should it come up after all, nobody would know it.
                 self._stop_child(child, ErrorCode.SHUTTING_DOWN)
+        self._end_the_silent()
         self._serve_room()
         self._tick_later()
 
     def _tick_later(self) -> None:
-        pending = self._for_room or any(child.waiting for child in self._registry)
-        if pending and not self._ticking:
+        if self._ticking:
+            return
+        if self._for_room or any(child.waiting or child.silent is not None for child in self._registry):
             self._ticking = True
-            self.wake_after(1.0, _TICK)
+            self.wake_after(TICK, _TICK)
 
 
 _HANDLERS: Final[dict[type, Callable[[SupervisorActor, Any, Any], None]]] = {
@@ -287,6 +332,8 @@ _HANDLERS: Final[dict[type, Callable[[SupervisorActor, Any, Any], None]]] = {
     m.Retire: SupervisorActor._retire,
     m.Report: SupervisorActor._reported,
     m.FindConnection: SupervisorActor._find,
+    m.Suspect: SupervisorActor._suspect,
+    m.StatusReport: SupervisorActor._answered,
     m.GetStatus: SupervisorActor._status,
     m.CloseConnection: SupervisorActor._close,
     m.StopAll: SupervisorActor._stop_all,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import weakref
 from collections.abc import Callable
 
 Handler = Callable[[bool], None]
@@ -25,6 +26,8 @@ class Watch:
         self._again: list[Callable[[], None]] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, select.EPOLLIN)
+        # Nobody tells an actor of a host's own `simpleSystemBase` that its system has been dropped.
+        self._close_alarm = weakref.finalize(self, os.close, self._alarm)
 
     def fileno(self) -> int:
         """Return the descriptor to give to `ThespianWatch`."""
@@ -70,6 +73,5 @@ class Watch:
 
     def close(self) -> None:
         """Close the descriptor. The process's end does it too; never while Thespian watches it. Idempotent."""
-        if not self._epoll.closed:
-            self._epoll.close()
-            os.close(self._alarm)
+        self._epoll.close()
+        self._close_alarm()

@@ -9,6 +9,7 @@ from pixir_actors.errors import InvalidRequest
 Key = str | int | bytes | tuple["Key", ...]
 
 MAX_KEY_CHARACTERS: Final = 1024
+MAX_NUMBER_BITS: Final = 4 * MAX_KEY_CHARACTERS
 
 
 def canonical(key: object, namespace: str | None) -> str:
@@ -17,16 +18,24 @@ def canonical(key: object, namespace: str | None) -> str:
     Raises:
         InvalidRequest: The key is no str, int, bytes or tuple of them, or its text is longer than 1024 characters.
     """
-    _check(key, depth=0)
-    text = repr((namespace, key))
+    text = repr((namespace, _plain(key, depth=0)))
     if len(text) > MAX_KEY_CHARACTERS:
         raise InvalidRequest("key", f"is too long: {len(text)} characters, allowed are {MAX_KEY_CHARACTERS}")
     return text
 
 
-def _check(key: object, *, depth: int) -> None:
-    if isinstance(key, tuple) and depth < 8:
-        for part in key:
-            _check(part, depth=depth + 1)
-    elif isinstance(key, bool) or not isinstance(key, str | int | bytes):
-        raise InvalidRequest("key", f"holds a {type(key).__name__}: allowed are str, int, bytes and tuples of them")
+def _plain(key: object, *, depth: int) -> Key:
+    """Return the key without subclasses: what those print may differ from process to process."""
+    match key:
+        case tuple() if depth < 8:
+            return tuple(_plain(part, depth=depth + 1) for part in key)
+        case str():
+            return str.__str__(key)
+        case bytes():
+            return b"".join((key,))
+        case int() if not isinstance(key, bool):
+            bits = key.bit_length()
+            if bits > MAX_NUMBER_BITS:  # Python refuses to write very long numbers
+                raise InvalidRequest("key", f"is too long: a number of {bits} bits, allowed are {MAX_NUMBER_BITS}")
+            return int.__int__(key)
+    raise InvalidRequest("key", f"holds a {type(key).__name__}: allowed are str, int, bytes and tuples of them")

@@ -134,6 +134,8 @@ HELD_EVENTS: Final = 1000
 """Events held back at the most; a backend that sends more private events than that is taken to have begun."""
 ALARM_SLACK: Final = 0.001
 """Seconds by which an alarm may ring early or late without being set anew."""
+ANSWERING: Final = (Phase.WAITING, Phase.FLOWING)
+"""The phases in which it is the provider's to say something."""
 PAUSES: Final = (State.IDLE, State.DISCONNECTED, State.DEGRADED)
 """The states between turns, in which the idle limit runs."""
 
@@ -873,7 +875,7 @@ def _phase_deadline(turn: Turn) -> float | None:
         Phase.WAITING: limits.first_event_timeout,
         Phase.FLOWING: limits.idle_timeout,
     }[turn.phase]
-    if turn.request.purpose is Purpose.PREFILL and turn.phase in (Phase.WAITING, Phase.FLOWING):
+    if turn.request.purpose is Purpose.PREFILL and turn.phase in ANSWERING:
         seconds = WARM_UP_TIMEOUT if seconds is None else min(seconds, WARM_UP_TIMEOUT)
     return _after(turn.phase_since, seconds)
 
@@ -956,7 +958,7 @@ def _expire_turn(step: _Step) -> None:
     elif _due(step, _phase_deadline(turn)):
         if turn.phase is Phase.OPENING:
             step.do(AbandonOpening())
-        if turn.request.purpose is Purpose.PREFILL and turn.phase is not Phase.OPENING:
+        if turn.request.purpose is Purpose.PREFILL and turn.phase in ANSWERING:
             _warmed(step, unusable=True)
             return
         waited = step.now - turn.phase_since

@@ -78,7 +78,7 @@ _OTHER_PRIVATE: Final = (Stage.PRIVATE, Tag.OTHER)
 
 _END_OF_SSE: Final = b"[DONE]"
 _MALFORMED: Final = object()
-_WARNINGS: Final = frozenset({"connection_expiring"})
+_WARNINGS: Final = ("connection_expiring",)  # no set: what is looked for may be a list
 _ITEM_ID_PREFIXES: Final = ("msg_", "call_", "fc_", "rs_", "ws_", "item_")
 _NOT_FOUND: Final = re.compile(r"previous[ _-]?response.*not[ _-]?found", re.IGNORECASE)
 _TRY_AGAIN: Final = re.compile(r"try again in\s+(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|seconds?|m|minutes?)\b", re.IGNORECASE)
@@ -254,7 +254,7 @@ def _retry_after(body: dict[str, Any], error: dict[str, Any]) -> float | None:
                 return seconds
     message = error.get("message")
     match = _TRY_AGAIN.search(message) if isinstance(message, str) else None
-    return float(match[1]) * _UNITS[match[2].lower()[:3]] if match else None
+    return _sane(float(match[1]) * _UNITS[match[2].lower()[:3]]) if match else None
 
 
 def _retry_after_header(headers: Mapping[Any, Any]) -> float | None:
@@ -262,9 +262,13 @@ def _retry_after_header(headers: Mapping[Any, Any]) -> float | None:
     lower = {str(name).lower(): value for name, value in headers.items()}
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            seconds = float(lower[name]) * unit
+            seconds = _sane(float(lower[name]) * unit)
         except (KeyError, TypeError, ValueError):
             continue
-        if 0 <= seconds < 1e9:
+        if seconds is not None:
             return seconds
     return None
+
+
+def _sane(seconds: float) -> float | None:
+    return seconds if 0 <= seconds < 1e9 else None

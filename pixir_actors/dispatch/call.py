@@ -6,6 +6,7 @@ on the channel before the first byte of a request leaves.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ PROBE_AFTER: Final = 10.0
 PROBE_TIMEOUT: Final = 5.0
 LAST_FRAMES: Final = 2.0
 """Seconds that the last frames of a request may be on their way when its connection says that it has ended."""
+LAST_WORDS: Final = 0.1
+"""Seconds that what a connection said before it ended may wait to be read in this process."""
 PLACEMENTS: Final = 4
 """How often a request that no connection has touched is brought to the next one."""
 
@@ -45,6 +48,7 @@ class Call:
         self._event_seen = False
         self._metadata_seen = False
         self._retried = False
+        self._unanswered = False
         self._connection: Connection | None = None
         self._source: Source | None = None
         self._ended = False
@@ -87,16 +91,31 @@ class Call:
 
     def _place(self, *, moved: bool = False) -> None:
         """Bring the request to a connection that takes it; `moved` says that the last one sent it back untouched."""
-        previous = self._connection if moved else None
         while self._placements < PLACEMENTS:
             self._placements += 1
-            connection = self._dispatcher.connection(self._ask, fresh=previous is not None)
-            if not moved and previous is not None and connection.connection_id == previous.connection_id:
-                raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
-            if self._try(connection):
+            connection = self._dispatcher.connection(self._ask, fresh=moved)
+            if self._try(connection) or self._taken_all_the_same(connection):
                 return
-            previous, moved = connection, False
+            moved = True
         raise self._failed(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+
+    def _taken_all_the_same(self, connection: Connection) -> bool:
+        """Find out what has become of a request whose connection did not answer; False if nobody has it, or ever will.
+
+        Raises:
+            StreamError: There is no telling.
+        """
+        assert self._source is not None
+        ended = self._dispatcher.ended(connection)
+        if ended is False:
+            self._ask_connection(m.Probe(self._submit.request_id, self._submit.channel), timeout=PROBE_TIMEOUT)
+        if ended and self._source.lost is None:
+            time.sleep(LAST_WORDS)
+        if self._source.started:
+            return True
+        if ended:
+            return False
+        raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
 
     def _try(self, connection: Connection) -> bool:
         self._renew_source()
@@ -138,7 +157,8 @@ class Call:
                 if self._may_retry():
                     self._place()
                     continue
-                raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict(lost=True)) from None
+                code = ErrorCode.CONNECTION_UNRESPONSIVE if self._unanswered else ErrorCode.CONNECTION_LOST
+                raise self._failed(code, self._verdict(lost=True)) from None
             except InboxClosed:
                 raise self._failed(ErrorCode.CANCELLED, self._verdict()) from None
             except ListenerClosed as closed:
@@ -157,13 +177,22 @@ class Call:
         assert self._source is not None
         answer = self._ask_connection(m.Probe(self._submit.request_id, self._submit.channel), timeout=PROBE_TIMEOUT)
         if answer is None and self._source.lost is None:
-            raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, self._verdict())
+            self._examine()
         if answer is None or answer.held:
             return None
         frame = self._source.get(LAST_FRAMES)
         if frame is None:
             raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict())
         return frame
+
+    def _examine(self) -> None:
+        """Have a connection that does not answer examined: killed, its channel breaks after its last word, which says
+        whether the request was sent. One that lives after all gets another chance, once.
+        """
+        assert self._connection is not None
+        if self._unanswered or self._dispatcher.ended(self._connection) is None:
+            raise self._failed(ErrorCode.CONNECTION_UNRESPONSIVE, self._verdict())
+        self._unanswered = True
 
     def _ask_connection(self, question: m.Submit | m.Probe, *, timeout: float) -> Any | None:
         """Ask the connection, as long as its channel has not broken."""
@@ -187,7 +216,7 @@ class Call:
         ambiguous = self._verdict(lost=True) is Delivery.AMBIGUOUS and not self._metadata_seen
         if not wanted or self._retried or not ambiguous or self._dispatcher.closing:
             return False
-        self._retried, self._sending = True, False
+        self._retried, self._sending, self._unanswered = True, False, False
         return True
 
     def _failed(self, code: ErrorCode, delivery: Delivery) -> StreamError:

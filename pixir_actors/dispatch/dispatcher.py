@@ -22,6 +22,8 @@ ENSURE_TIMEOUT: Final = 12.0
 SUPERVISOR_PATIENCE: Final = 3.0
 """Seconds without an answer after which the supervisor is looked up anew."""
 STATUS_TIMEOUT: Final = 5.0
+EXAMINE_TIMEOUT: Final = 8.0
+"""Seconds for the supervisor to find out whether a connection lives; it asks that for about four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Dispatcher:
             known = self._known.get(key)
         if known is not None and not fresh and self.link.connected(known.connection_id):
             return known
-        answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT)
+        answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT, restart=True)
         if isinstance(answer, m.StartRefused):
             raise exception_from(answer.failure)
         if not isinstance(answer, m.Started):
@@ -64,6 +66,16 @@ class Dispatcher:
             self._forget_ended()
             self._known[key] = found
         return found
+
+    def ended(self, connection: Connection) -> bool | None:
+        """Have the supervisor examine a connection that did not answer, and kill it if it is stuck.
+
+        Returns:
+            Whether its process has ended; None when the supervisor does not answer either.
+        """
+        suspect = m.Suspect(self.link.number(), connection.connection_id)
+        answer = self._ask_supervisor(suspect, timeout=EXAMINE_TIMEOUT)
+        return None if answer is None else bool(answer.ended)
 
     def ask_supervisor(self, question: Any) -> Any:
         """Return the supervisor's answer.
@@ -82,15 +94,21 @@ class Dispatcher:
         if self.closing:
             raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
 
-    def _ask_supervisor(self, question: Any, *, timeout: float) -> Any | None:
+    def _ask_supervisor(self, question: Any, *, timeout: float, restart: bool = False) -> Any | None:
+        """Ask, and ask again where it may be answered; `restart` says that a system which answers nothing may be ended."""
+        supervisor = answer = None
         try:
-            answer = self.link.ask(self.link.supervisor(), question, timeout=min(timeout, SUPERVISOR_PATIENCE))
-            if answer is not None:
-                return answer
-            # It may have been killed: by its name the system finds it, or starts another. The question can be repeated.
-            return self.link.ask(self.link.supervisor(again=True), question, timeout=timeout)
+            supervisor = self.link.supervisor()
+            answer = self.link.ask(supervisor, question, timeout=min(timeout, SUPERVISOR_PATIENCE))
+            if answer is None:
+                # It may have been killed: by its name the system finds it, or starts another. The question can be repeated.
+                supervisor = self.link.supervisor(again=True)
+                answer = self.link.ask(supervisor, question, timeout=timeout)
         except SystemStartFailed:
-            return None
+            answer = None
+        if answer is None and restart and not self.closing and self.link.restart(supervisor):
+            answer = self.link.ask(self.link.supervisor(), question, timeout=timeout)
+        return answer
 
     def _unresponsive(self, delivery: Delivery) -> StreamError:
         if self.closing:

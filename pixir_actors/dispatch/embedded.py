@@ -45,6 +45,17 @@ class EmbeddedLink(RemoteLink):
         self._revive()
         return super().supervisor(again=True)
 
+    def restart(self, supervisor: Any) -> bool:
+        try:
+            with self._revival:
+                # Of several requests that found it silent, the first one does it.
+                if not self.closed and self._supervisor == supervisor:
+                    self._start_anew()
+            super().supervisor()
+        except SystemStartFailed:
+            return False
+        return not self.closed
+
     def close(self) -> None:
         """End the system: afterwards none of its processes lives. Idempotent."""
         super().close()
@@ -66,8 +77,12 @@ class EmbeddedLink(RemoteLink):
 
     def _revive(self) -> None:
         with self._revival:
-            if self.closed or self._embedded.alive():
-                return
-            self._embedded.close()
-            self._embedded = EmbeddedSystem.start()
-            self.moved_to(self._embedded.actor_system)
+            if self.closed:
+                raise SystemStartFailed("this client is closed")
+            if not self._embedded.alive():
+                self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._embedded.close()
+        self._embedded = EmbeddedSystem.start()
+        self.moved_to(self._embedded.actor_system)

@@ -71,6 +71,13 @@ class Link(Protocol):
     def supervisor(self, *, again: bool = False) -> Any:
         """Return the supervisor's address; `again` asks the system anew, because the known one did not answer."""
 
+    def restart(self, supervisor: Any) -> bool:
+        """End a system whose supervisor, known by this address, answers nothing any more, and start it anew.
+
+        Returns:
+            False where that is not this link's to do, or cannot be done.
+        """
+
     def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
         """Return where the frames of a request will come from; call before the request is submitted."""
 
@@ -136,6 +143,9 @@ class RemoteLink:
             self._supervisor = _bounded(lambda: supervisor_of(self._system), CREATE_TIMEOUT)
         return self._supervisor
 
+    def restart(self, supervisor: Any) -> bool:
+        return False  # others use it, too
+
     def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
         return self._listener.open(request_id, max_buffered_bytes=max_buffered_bytes)
 
@@ -153,6 +163,7 @@ class RemoteLink:
     def moved_to(self, actor_system: Any) -> None:
         """Talk to another system from now on."""
         self._system = actor_system
+        self._supervisor = None
         self._drop_contexts()
 
     def _drop_contexts(self) -> None:

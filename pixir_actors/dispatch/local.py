@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from thespian.actors import ActorExitRequest
+
 from pixir_actors.actors.messages import Batch, BatchAck, answers
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.inbox import Loss
@@ -61,6 +63,9 @@ class LocalLink:
             self._supervisor = supervisor_of(self._system)
         return self._supervisor
 
+    def restart(self, supervisor: Any) -> bool:
+        return False  # it is this very thread
+
     def open(self, request_id: int, *, max_buffered_bytes: int) -> Source:
         source = self._sources[request_id] = LocalSource(self, request_id)
         return source
@@ -74,6 +79,8 @@ class LocalLink:
     def close(self) -> None:
         self._sources.clear()
         if self.owns_system:
+            # The base ends no actors as it shuts down, and theirs are descriptors of this process.
+            self._system.tell(self._supervisor, ActorExitRequest())
             self._system.shutdown()
 
     def forget(self, request_id: int) -> None:

@@ -15,7 +15,7 @@ from pixir_actors.simulator.operation import Operation, Raw
 from pixir_actors.simulator.performer import Performer
 from pixir_actors.simulator.record import HttpRequest, Received
 from pixir_actors.simulator.rejection import Rejection
-from pixir_actors.simulator.turn import Conversation, Plan, Stage
+from pixir_actors.simulator.turn import Conversation, Plan, Stage, document
 from pixir_actors.simulator.wire import Wire
 
 _STREAM: Final = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"))
@@ -73,18 +73,18 @@ class HttpPeer:
             plan = self._conversation.plan(received)
         except Exception as error:
             self._stage.ledger.add(self._stage.ledger.errors, error)
-            await self._refuse(post, parser, _BROKEN, how)
-            return
+            plan = Plan(document([], None, _BROKEN), lambda: True, None, _BROKEN)
         streamed = received.payload.get("stream") is True and plan.rejection is None
         status = 200 if plan.rejection is None else plan.rejection.http_status
         extra = [] if plan.rejection is None else plan.rejection.http_headers
         self._performer.turn = plan.turn
         self._record(post, 0 if how.never else status, received.index)
         await self._begin(parser.head(status, [*(_STREAM if streamed else _DOCUMENT), *extra]), how)
-        operations = _finished(plan.operations, done=streamed and self._door.sse_done)
+        operations = _body(plan.operations, done=streamed and self._door.sse_done)
         await self._performer.perform(Plan(operations, plan.settle, plan.turn))
         if plan.turn is not None and plan.turn.status == "in_progress":
             self._stage.ledger.settle(plan.turn, "disconnected", [])
+        await self._wire.write(LAST_CHUNK)
 
     async def _refuse(self, post: Post, parser: HttpParser, rejection: Rejection, how: Upgrade) -> None:
         headers = [*_DOCUMENT, *rejection.http_headers]
@@ -116,9 +116,8 @@ class HttpPeer:
         self._stage.ledger.add(self._stage.ledger.http_requests, record)
 
 
-def _finished(operations: list[Operation], *, done: bool) -> list[Operation]:
-    """Return the operations with the end of the body after them, unless they have it."""
-    end: Operation = Raw(LAST_CHUNK)
-    if operations and operations[-1] == end:
-        return operations
-    return [*operations, *([_DONE] if done else []), end]
+def _body(operations: list[Operation], *, done: bool) -> list[Operation]:
+    """Return the operations up to the end of the body, which a fault may have set before the terminal event."""
+    if operations and operations[-1] == Raw(LAST_CHUNK):
+        return operations[:-1]
+    return [*operations, _DONE] if done else operations

@@ -164,7 +164,7 @@ class Peer:
             asyncio.get_running_loop().call_later(self._door.lifetime, self._inbox.put_nowait, notice)
 
     async def _serve_http(self, message: Message, number: int) -> None:
-        """Answer POSTs until the connection has ended. Always raises Gone, unless a script breaks."""
+        """Answer POSTs until the connection has ended. Always raises Gone."""
         self._via = "http"
         self._ledger.count(http_opened=1)
         peer = HttpPeer(self.wire, self._stage, self._door, number, self._performer)

@@ -21,8 +21,8 @@ _STATUSES: Final = frozenset({"completed", "incomplete", "failed", "cancelled", 
 _UNEXPLAINED: Final = {"type": "http_error", "message": "the answer holds no error in JSON; its status is all there is"}
 
 
-def texts(headers: HeaderList, body: Iterable[bytes], max_bytes: int) -> Iterator[list[bytes]]:
-    """Yield the events of a response with status 200 as JSON texts, a list for each piece of its body.
+def texts(headers: HeaderList, body: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield the events of a response with status 200 as JSON texts.
 
     Raises:
         Refused: What came is no answer, or is larger than `max_bytes`.
@@ -34,11 +34,10 @@ def texts(headers: HeaderList, body: Iterable[bytes], max_bytes: int) -> Iterato
     if kind in _STREAMED:
         reader = EventReader(max_bytes)
         for piece in body:
-            if events := reader.feed(piece):
-                yield events
-        yield [event for event in reader.finish() if _is_whole(event)]
+            yield from reader.feed(piece)
+        yield from filter(_is_whole, reader.finish())
     elif kind.endswith("json"):
-        yield [_completed(_read(body, max_bytes))]  # a server that does not stream
+        yield _completed(_read(body, max_bytes))  # a server that does not stream
     else:
         raise Refused(Fault(ErrorCode.CONNECTION_LOST, {"reason": "content_type"}))
 

@@ -7,6 +7,7 @@ does not know as line ends (U+2028, U+0085).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from pixir_actors.errors import ErrorCode
@@ -32,52 +33,53 @@ class EventReader:
         self._data_bytes = 0
         self._after_cr = False
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the data of the events that these bytes complete. Comments and all other fields are skipped.
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the data of the events that these bytes complete. Comments and all other fields are skipped.
 
         Raises:
-            Refused: An event or a line is too large (`websocket_frame_too_large`); the reader is of no further use.
+            Refused: An event or a line is too large (`websocket_frame_too_large`); the events before it have been yielded.
         """
-        events: list[bytes] = []
         if data and self._after_cr:
             data = data.removeprefix(b"\n")  # the second half of a line end
             self._after_cr = False
         if not data:
-            return events
+            return
         self._after_cr = data.endswith(b"\r")
         *lines, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
-            whole = bytes(self._line) + line if self._line else line
+            event = self._event_after(bytes(self._line) + line if self._line else line)
             self._line.clear()
-            self._take(whole, events)
+            if event is not None:
+                yield event
         self._line += rest
         self._check(self._data_bytes + len(self._line) - len(_FIELD))
-        return events
 
-    def finish(self) -> list[bytes]:
-        """Return the data of an event whose last line, or the empty line behind it, did not come before the end.
+    def finish(self) -> Iterator[bytes]:
+        """Yield the data of an event whose last line, or the empty line behind it, did not come before the end.
 
         Whether it is whole is for the caller to judge: a body that has no length may have been cut short.
-        """
-        events: list[bytes] = []
-        self._take(bytes(self._line), events)
-        self._take(b"", events)
-        return events
 
-    def _take(self, line: bytes, events: list[bytes]) -> None:
+        Raises:
+            Refused: As `feed` does.
+        """
+        yield from self.feed(b"\n")
+        yield from self.feed(b"\n")
+
+    def _event_after(self, line: bytes) -> bytes | None:
+        self._check(self._data_bytes + len(line) - len(_FIELD))
         if not self._begun:
             self._begun = True
             line = line.removeprefix(_BOM)
-        if not line:
-            event = b"\n".join(self._data)
-            if event.strip():  # some servers keep a stream alive with events that say nothing
-                events.append(event)
-            self._data, self._data_bytes = [], 0
-        elif line.startswith(b"data:") or line == b"data":
+        if line.startswith(b"data:") or line == b"data":
             value = line[6:] if line.startswith(_FIELD) else line[5:]
             self._data_bytes += len(value) + bool(self._data)
             self._data.append(value)
             self._check(self._data_bytes)
+        if line:
+            return None
+        event = b"\n".join(self._data)
+        self._data, self._data_bytes = [], 0
+        return event if event.strip() else None  # some servers keep a stream alive with events that say nothing
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:

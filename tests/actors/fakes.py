@@ -70,7 +70,7 @@ class FakeTransport:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._script: deque[Received] = deque()
-        self._pending = self._taken = 0
+        self._pending = self._taken = self._owed = 0
         self.sent: list[bytes] = []
         self.pings: list[bytes] = []
         self.room: int | None = None
@@ -92,8 +92,8 @@ class FakeTransport:
         self._script[-1].more = more
 
     def owe(self, count: int) -> None:
-        """Buffer a pong of that many bytes while reading."""
-        self._pending += count
+        """Buffer a pong of that many bytes with the next read."""
+        self._owed = count
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -107,6 +107,7 @@ class FakeTransport:
     def receive(self, *, max_messages: int, max_bytes: int) -> Received:
         with suppress(BlockingIOError):
             self._ours.recv(1)
+        self._pending, self._owed = self._pending + self._owed, 0
         return self._script.popleft() if self._script else Received()
 
     def send_text(self, data: bytes) -> Fault | None:

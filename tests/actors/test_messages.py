@@ -12,11 +12,12 @@ import orjson
 import pytest
 
 from pixir_actors.actors import messages as m
-from pixir_actors.channel.frame import Frame, FrameType, encode
+from pixir_actors.channel.frame import Frame, FrameType, encode, failure_payload, metadata_payload
 from pixir_actors.core import payload
 from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import Secret, digest
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
+from pixir_actors.events import Data, Metadata, Status
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
 from tests.actors.fakes import STATUS
@@ -43,6 +44,8 @@ EXAMPLES: dict[type, Any] = {
     m.CloseConnection: m.CloseConnection(1, Secret(CANARY)),
     m.ConnectionClosed: m.ConnectionClosed(1, True),
     m.StopAll: m.StopAll(1),
+    m.Suspect: m.Suspect(1, "c-1"),
+    m.Examined: m.Examined(1, True),
     m.Submit: m.Submit.of(7, CANARY, REQUEST, SETTINGS),
     m.Accepted: m.Accepted(7, "c-1"),
     m.Refused: m.Refused(7, FAILURE),
@@ -62,7 +65,9 @@ EXAMPLES: dict[type, Any] = {
     m.StopConnection: m.StopConnection(ErrorCode.CANCELLED),
 }
 CLASSES = [
-    value for value in vars(m).values() if inspect.isclass(value) and value.__module__ == m.__name__
+    value
+    for value in vars(m).values()
+    if inspect.isclass(value) and value.__module__ == m.__name__ and value is not m.Ended  # which is in a batch
 ]
 BETWEEN_SUPERVISOR_AND_CONNECTION = [
     m.Begin, m.Began, m.StartFailed, m.Report, m.Retire, m.RetireAnswer, m.Evict, m.EvictAnswer, m.StopConnection
@@ -253,3 +258,35 @@ def test_a_batch_gives_its_frames_back() -> None:
     assert list(EXAMPLES[m.Batch].frames()) == FRAMES
     assert list(pickle.loads(pickle.dumps(EXAMPLES[m.Batch])).frames()) == FRAMES
     assert list(m.Batch("c", 1, Secret(b"")).frames()) == []
+
+
+def test_a_batch_says_what_its_frames_mean() -> None:
+    lost = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, moved=1)
+    frames = [
+        Frame(FrameType.QUEUED, 0, 7, b"0"),
+        Frame(FrameType.SENDING, 0, 7, b"1"),
+        Frame(FrameType.METADATA, 0, 7, metadata_payload({"a": 1})),
+        Frame(FrameType.STATUS, 0, 7, b"200"),
+        Frame(FrameType.DATA, 3, 7, b'{"type": "x"}'),
+        Frame(FrameType.FINISHED, 0, 7, b""),
+        Frame(FrameType.FINISHED, 0, 8, failure_payload(FAILURE)),
+        Frame(FrameType.FAILED, 0, 9, failure_payload(lost)),
+    ]
+
+    assert list(m.Batch("c", 1, Secret(b"".join(map(encode, frames)))).events()) == [
+        (7, Metadata({"a": 1})),
+        (7, Status(200)),
+        (7, Data(b'{"type": "x"}')),
+        (7, m.Ended(None, complete=True)),
+        (8, m.Ended(FAILURE, complete=True)),
+        (9, m.Ended(lost, complete=False)),
+    ]
+    assert m.Ended(lost, complete=False).moved
+    assert not m.Ended(FAILURE, complete=False).moved
+    assert not m.Ended(None, complete=True).moved
+
+
+def test_the_end_of_a_request_shows_no_text_of_the_provider_s() -> None:
+    said = dataclasses.replace(FAILURE, error={"message": CANARY})
+
+    assert CANARY not in repr(m.Ended(said, complete=True))

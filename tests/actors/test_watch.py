@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -200,5 +201,13 @@ def test_nothing_is_left_when_it_is_closed() -> None:
         watch.again(lambda: None)
         watch.close()
         watch.close()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_left_when_it_is_dropped() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    Watch().again(lambda: None)
+    gc.collect()
 
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -128,8 +128,8 @@ class Machine:
     def sent(self) -> list[act.Action]:
         return self.feed(put.Sent())
 
-    def receive(self, *events: ServerEvent) -> list[act.Action]:
-        return self.feed(put.Received(events))
+    def receive(self, *events: ServerEvent, last: bool = False) -> list[act.Action]:
+        return self.feed(put.Received(events, last))
 
     def socket_failed(self, code: ErrorCode = ErrorCode.WEBSOCKET_CLOSED, **fields: Any) -> list[act.Action]:
         return self.feed(put.SocketFailed(code, **fields))

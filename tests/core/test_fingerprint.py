@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixir_actors.core.fingerprint import endpoint, fingerprint, is_loopback, max_age
+from pixir_actors.core.fingerprint import bearer, endpoint, fingerprint, is_loopback, max_age
 from pixir_actors.errors import InvalidRequest
 
 ENDPOINTS = {
@@ -98,6 +98,15 @@ def test_the_fingerprint_does_not_change_with(headers: tuple[tuple[str, str], ..
 @pytest.mark.parametrize("headers", OTHER.values(), ids=OTHER)
 def test_the_fingerprint_changes_with(headers: tuple[tuple[str, str], ...]) -> None:
     assert fingerprint(headers, None) != fingerprint(BASE, None)
+
+
+def test_a_bearer_is_told_from_another_without_being_kept() -> None:
+    digests = {bearer((("Authorization", value),)) for value in ("Bearer one", "Bearer two", "bearer one", "")}
+
+    assert len(digests) == 4
+    assert bearer(BASE) == bearer((("X-Team", "z"), ("aUTHORIZATION", "Bearer one")))
+    assert bearer(BASE[1:]) == ""
+    assert all("one" not in digest and len(digest) == 64 for digest in digests)
 
 
 def test_an_identity_enters_and_none_is_one_of_its_own() -> None:

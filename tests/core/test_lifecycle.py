@@ -245,14 +245,15 @@ def test_a_mismatch_does_not_forget_by_itself_what_is_stored() -> None:  # C30
     second = machine.start([TWO])
 
     assert machine.conn.continuation == Anchor("resp_1", FIRST, [SAID], "gpt")
-    machine.receive(created("resp_2"))
+    machine.receive(created("resp_2"), delta("o"))
     assert machine.evidence(second)["websocket_stored_previous_response_id"] == "resp_1"
 
 
 def test_a_rotated_bearer_keeps_the_socket() -> None:  # T20, C53: the fingerprint is the same, the test for that is its own
     machine = warm()
-    machine.turn(SECOND, fingerprint="who")
+    machine.turn(SECOND, fingerprint="who", bearer="newer")
 
+    assert machine.wire["previous_response_id"] == "resp_1"
     assert len(machine.find(act.Open)) == 1
 
 

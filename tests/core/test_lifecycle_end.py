@@ -5,6 +5,8 @@ Covers C1, C2 and C8 as far as a connection decides them, C59, C60 fixed, and th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pixir_actors.core import actions as act
@@ -113,6 +115,74 @@ def test_a_socket_may_go_while_retiring() -> None:
         machine.retire_answered(False)
 
         assert machine.conn.state is State.DISCONNECTED
+
+
+# A grant that comes late: the supervisor has forgotten the key, and may start another connection for it
+
+
+def resumed(**options: object) -> Machine:
+    machine = retiring(**options)
+    machine.wait(RETIRE_ANSWER_TIMEOUT + 0.1)
+    assert machine.conn.state in (State.IDLE, State.DISCONNECTED)
+    return machine
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["idle", "disconnected"])
+def test_a_late_grant_ends_a_connection_that_does_nothing(closed: bool) -> None:
+    machine = resumed()
+    if closed:
+        machine.socket_failed()
+    machine.retire_answered(True)
+
+    assert machine.last == [act.CloseSocket(1000)] * (not closed) + [act.Stop(linger=True)]
+    assert machine.conn.state is State.STOPPED
+
+
+ENDINGS: dict[str, Callable[[Machine], object]] = {
+    "completed": lambda machine: machine.receive(completed("resp_2")),
+    "cancelled": lambda machine: machine.cancel("r2"),
+    "a broken socket": lambda machine: machine.socket_failed(),
+    "a limit": lambda machine: machine.wait(10.1),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
+def test_a_late_grant_lets_a_running_turn_end_and_sends_those_who_wait_back(end: Callable[[Machine], object]) -> None:
+    machine = resumed()
+    second = machine.start(SECOND, first_event_timeout=10.0)
+    third = machine.submit(FIRST)
+    assert machine.retire_answered(True) == []
+    fourth = machine.submit(FIRST)
+    assert machine.answer(second) is None
+    end(machine)
+
+    assert machine.answer(second) is not None
+    assert (machine.answer(third), machine.answer(fourth)) == (act.Redirect(third), act.Redirect(fourth))
+    assert machine.last[-1] == act.Stop(linger=True)
+    assert len(machine.find(act.CloseSocket)) == 1
+    assert len(machine.find(act.Open)) == 1
+
+
+@pytest.mark.parametrize("failing", [True, False], ids=["failed", "cancelled"])
+def test_a_late_grant_ends_it_after_an_opening_that_came_to_nothing(failing: bool) -> None:
+    machine = resumed()
+    second = machine.submit(SECOND, endpoint="wss://other/")
+    machine.retire_answered(True)
+    if failing:
+        machine.connect_failed()
+    else:
+        machine.cancel(second)
+
+    assert machine.failure(second).delivery is D.NOT_SENT
+    assert machine.last[-1] == act.Stop(linger=True)
+
+
+def test_a_late_refusal_does_nothing() -> None:
+    machine = resumed()
+    before = machine.conn
+
+    assert machine.retire_answered(False) == []
+    assert machine.conn == before
 
 
 @pytest.mark.parametrize("prepare", [Machine, warm, retiring], ids=["disconnected", "idle", "retiring"])

@@ -167,10 +167,11 @@ CONNECT_CODES = [E.WEBSOCKET_CONNECT_FAILED, E.WEBSOCKET_HANDSHAKE_FAILED, E.WEB
 def test_a_failed_opening_sends_nothing(stage: Stage, code: ErrorCode) -> None:  # C20, X9: closed once
     machine = warm()
     stage(machine)
-    machine.connect_failed(code, details={"status": 401})
+    machine.connect_failed(code, details={"reason": "refused"})
 
     failure = machine.failure("r2")
-    assert (failure.code, failure.delivery, failure.details) == (code, D.NOT_SENT, {"status": 401})
+    assert (failure.code, failure.delivery, failure.details) == (code, D.NOT_SENT, {"reason": "refused"})
+    assert machine.conn.state is State.DEGRADED
     assert len(machine.find(act.CloseSocket)) == 1
     assert "Show" not in machine.frames("r2")
     machine.wait(6)

@@ -171,7 +171,7 @@ def test_a_refusal_before_the_request_was_written_costs_the_socket_too() -> None
     assert [type(action) for action in machine.last] == [act.CloseSocket, act.Open]
     machine.connected()
     machine.sent()
-    machine.receive(created("resp_2"))
+    machine.receive(created("resp_2"), delta("o"))
     assert machine.reason("r2") == R.PREVIOUS_RESPONSE_NOT_FOUND
 
 
@@ -204,14 +204,85 @@ def test_what_was_held_back_is_delivered_before_a_failure() -> None:
     assert machine.frames(second) == ["Queued", "Sending", "Show", "ShowStatus", "Deliver", "Fail"]
 
 
-def test_a_full_attempt_shows_created_at_once_and_holds_only_private_events() -> None:
+ENDINGS = {
+    "output": delta("o"),
+    "completed": completed(),
+    "incomplete": incomplete(),
+    "failed": failed(),
+    "an error": error(),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_a_full_attempt_is_held_back_as_well_until_output_or_its_end(ending: ServerEvent) -> None:
     machine = Machine()
     first = machine.start(FIRST)
-    machine.receive(RATE_LIMITS)
-    assert machine.delivered(first) == []
-    machine.receive(created())
+    machine.receive(RATE_LIMITS, created())
+    machine.receive(event("response.queued", response={"id": "resp_1"}))
+    machine.receive(event("response.in_progress", response={"id": "resp_1"}))
+    assert machine.frames(first) == ["Queued", "Sending"]
+    machine.receive(ending)
 
-    assert machine.delivered(first) == ["codex.rate_limits", "response.created"]
+    held = ["codex.rate_limits", "response.created", "response.queued", "response.in_progress"]
+    assert machine.delivered(first) == [*held, ending.type]
+    assert machine.frames(first)[:4] == ["Queued", "Sending", "Show", "ShowStatus"]
+
+
+def test_a_limit_before_any_output_of_a_full_attempt_is_never_seen() -> None:
+    """Issue: `websocket_connection_limit_reached` before any output leads to one full replay; one clean attempt is seen."""
+    machine = Machine()
+    first = machine.start(FIRST)
+    machine.receive(RATE_LIMITS, created("resp_lost"), LIMIT)
+    machine.connected()
+    machine.sent()
+    machine.receive(created("resp_1"), completed("resp_1", SAID))
+
+    assert machine.delivered(first) == ["response.created", "response.completed"]
+    assert machine.evidence(first)["websocket_captured_response_id"] == "resp_1"
+    assert len(machine.find(act.ShowStatus)) == 1
+
+
+# A socket whose last frame has been read
+
+
+def test_the_next_in_the_queue_is_not_sent_on_a_socket_that_the_server_closed_behind_an_answer() -> None:
+    machine = warm()
+    second, third = machine.start(SECOND), machine.submit(FIRST)
+    machine.receive(completed("resp_2"), last=True)
+    assert machine.answer(second) == act.Finish(second)
+    assert not machine.did(act.Send)
+    assert machine.socket_failed() == []
+    machine.connected()
+    machine.sent()
+    machine.receive(completed("resp_3"))
+
+    assert machine.answer(third) == act.Finish(third)
+    assert machine.reason(third) == R.CONNECTION_CLOSED
+    assert machine.evidence(third)["delivery_attempts"] == 1
+
+
+def test_a_refused_continuation_is_not_replayed_on_a_socket_that_the_server_has_closed() -> None:
+    machine = warm()
+    second = machine.start(SECOND)
+    machine.receive(NOT_FOUND, last=True)
+    assert [type(action) for action in machine.last] == [act.CloseSocket, act.Open]
+    assert machine.socket_failed() == []
+    machine.connected()
+    machine.sent()
+    machine.receive(completed("resp_2"))
+
+    assert machine.reason(second) == R.PREVIOUS_RESPONSE_NOT_FOUND
+    assert machine.wire["input"] == SECOND
+
+
+def test_a_reason_to_be_cold_survives_that_the_server_closed_behind_an_error() -> None:
+    machine = warm()
+    machine.start(SECOND)
+    machine.receive(error(), last=True)
+    machine.socket_failed()
+
+    assert machine.conn.state is State.DISCONNECTED
+    assert machine.reason(machine.turn(SECOND)) == R.RESPONSE_FAILED
 
 
 def test_not_more_than_a_thousand_events_are_held() -> None:

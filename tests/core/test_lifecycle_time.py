@@ -273,7 +273,7 @@ def test_the_next_in_the_queue_gets_a_fresh_socket_when_the_old_one_is_old() -> 
     machine.wait(150)
     machine.receive(completed("resp_2"))
     machine.connected()
-    machine.receive(created())
+    machine.receive(created(), delta("o"))
 
     assert machine.reason(third) == R.MAX_AGE
 

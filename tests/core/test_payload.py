@@ -8,7 +8,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from pixir_actors.core.payload import continues_itself, full_payload
+from pixir_actors.core.payload import continues_itself, full_payload, http_body, prefill
 from pixir_actors.errors import ErrorCode, InvalidRequest
 
 ENVELOPE = {"type": "response.create", "store": False}
@@ -130,3 +130,17 @@ def test_a_body_nested_too_deep_to_be_written_is_refused(fields: bytes, levels: 
         full_payload(body)
 
     assert "CANARY" not in str(caught.value)
+
+
+def test_a_warm_up_is_the_request_without_an_answer_wanted() -> None:
+    payload, _ = full_payload(b'{"model": "gpt", "input": [1]}')
+
+    assert orjson.loads(prefill(payload)) == payload | {"generate": False}
+    assert "generate" not in payload
+
+
+def test_over_http_nothing_of_the_websockets_envelope_goes_out() -> None:
+    payload, _ = full_payload(b'{"type": "response.create", "stream_id": "main", "model": "gpt", "input": [1]}')
+
+    assert orjson.loads(http_body(payload)) == {"store": False, "stream": True, "model": "gpt", "input": [1]}
+    assert payload["type"] == "response.create"

@@ -68,7 +68,6 @@ def test_one_that_is_warm() -> None:
     assert (told.age_s, told.idle_s) == (2.5, 0.5)
     assert (told.turns, told.sockets, told.delta_turns) == (1, 1, 0)
     assert told.wire_bytes == told.full_bytes > 0
-    assert told.next_wakeup_s is None
     assert told.last_reset_reason == "no_previous_response"
 
 

@@ -36,9 +36,9 @@ def running() -> Machine:
     """Return a connection with a canary wherever one fits: anchor, turn in the middle, a request waiting."""
     machine = Machine(LIMITS)
     said = assistant(PROMPT)
-    machine.turn([user(PROMPT)], "resp_1", [said], endpoint=URL, key=f"'{CANARY}'")
+    machine.turn([user(PROMPT)], "resp_1", [said], endpoint=URL, key=f"'{CANARY}'", bearer=TOKEN)
     machine.start([user(PROMPT), said, user(PROMPT)], endpoint=URL, key=f"'{CANARY}'")
-    machine.submit([user(PROMPT)], endpoint=URL, key=f"'{CANARY}'", fingerprint=TOKEN)
+    machine.submit([user(PROMPT)], endpoint=URL, key=f"'{CANARY}'", fingerprint=TOKEN, bearer=TOKEN)
     machine.receive(created("resp_2"), item_done(said))
     machine.receive(delta(PROMPT))
     return machine
@@ -128,7 +128,7 @@ def test_every_value_that_can_carry_something_is_among_them() -> None:
     """A new class with a field of bytes, payloads or evidence has to join."""
     covered = {type(value) for value in VALUES.values()}
     plain = {"request_id", "token", "code", "reason", "details", "retry_after", "unsent", "granted", "ahead", "attempt"}
-    plain |= {"delay", "accepted", "linger"}
+    plain |= {"delay", "accepted", "linger", "via"}
     for kind in (*get_args(act.Action), *get_args(put.Input)):
         assert kind in covered or {field.name for field in fields(kind)} <= plain, kind
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -20,55 +19,19 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
 from pixir_actors.core.lifecycle import ALARM_SLACK, RETIRE_ANSWER_TIMEOUT, RULES, _deadlines, transition
 from pixir_actors.core.payload import continues_itself, full_payload
-from pixir_actors.core.server_event import ServerEvent, Stage
-from pixir_actors.core.state import Connection, Phase, State, TurnRequest
-from pixir_actors.errors import ErrorCode
-from pixir_actors.settings import Settings
+from pixir_actors.core.server_event import Stage
+from pixir_actors.core.state import Connection, Phase, Purpose, State, TurnRequest, Via
+from pixir_actors.errors import Delivery, ErrorCode
 from tests.core import machine as say
-
-LIMITS = [
-    Settings(keepalive_interval=8.0, pong_timeout=3.0, idle_close_after=40.0, max_connection_age=60.0, queue_limit=2),
-    Settings(queue_timeout=5.0, timeout=20.0, degraded_for=None, keepalive_interval=None, idle_close_after=15.0),
-    Settings(connect_timeout=1.0, send_timeout=1.0, first_event_timeout=2.0, idle_timeout=2.0, queue_limit=0),
-    Settings(idle_close_after=3.0, degraded_for=8.0, first_event_timeout=9.0, max_connection_age=5.0, timeout=30.0),
-    Settings(pong_timeout=None, keepalive_interval=0.001, idle_close_after=0.001, degraded_for=0.001, timeout=9.0),
-]
-"""All of them end every wait, so that time alone answers every request."""
+from tests.core import peer as model
+from tests.core.peer import LIMITS, PURPOSES, REFUSALS, REJECTIONS, SOCKET_CODES, Life, Peer, longest, visible
 
 ENDS = (act.Finish, act.Fail, act.Redirect)
 TOLD = (act.Queued, act.Sending, act.Show, act.ShowStatus, act.Deliver, *ENDS)
-REJECTIONS = (say.NOT_FOUND, say.LIMIT)
-FAILURES = (say.failed(), say.error(), say.event("response.cancelled"), say.error("connection_expiring", None))
-SOCKET_CODES = (ErrorCode.WEBSOCKET_CLOSED, ErrorCode.WEBSOCKET_READ_FAILED, ErrorCode.WEBSOCKET_FAILED)
 PAUSES = [0.0] * 6 + [0.01] * 3 + [0.3, 2.0]
 """Seconds that may pass between two happenings."""
 LATE = 0.25
 """Seconds by which wakeups may be late where time alone passes."""
-
-
-@dataclass
-class Life:
-    """What was told to the caller of one request."""
-
-    request: TurnRequest
-    sends: int = 0
-    announced: bool = False
-    ended: bool = False
-
-
-@dataclass
-class Peer:
-    """The server behind the open socket: what it remembers, and what it is about to say."""
-
-    endpoint: str
-    fingerprint: str
-    cache: dict[str, list[Any]] = field(default_factory=dict)
-    newest: str | None = None
-    unsent: bool = False
-    script: list[ServerEvent] = field(default_factory=list)
-    history: list[Any] = field(default_factory=list)
-    output: list[Any] = field(default_factory=list)
-    awaited: str | None = None  # the response that the script leads to
 
 
 class World:
@@ -76,16 +39,20 @@ class World:
 
     def __init__(self, rng: Random) -> None:
         self.rng, self.now = rng, rng.choice([-500.0, 0.0, 1000.0])
-        self.conn = Connection.new(now=self.now, limits=rng.choice(LIMITS))
+        self.base = rng.randrange(len(LIMITS))
+        self.bearer = "bearer 0"
+        self.conn = Connection.new(now=self.now, limits=LIMITS[self.base])
         self.lives: dict[str, Life] = {}
         self.peer: Peer | None = None
         self.opening: int | None = None
         self.stopped = False
         self.ids = 0
         self.history: list[Any] = []
+        self.warmed: dict[str, Any] | None = None  # what a warm-up said, for its first turn to say again
+        self.asked = 0  # questions to the supervisor that it has not answered
         self.seen: Counter[tuple[State, type, State]] = Counter()
-        self.sends: Counter[tuple[bool, bool, bool]] = Counter()
-        """Requests written: as a delta, after a rejection, after a dead socket."""
+        self.sends: Counter[str] = Counter()
+        """Requests written, by what is special about them."""
         self.count = 0
         self.feed(put.Begun())
 
@@ -104,8 +71,12 @@ class World:
         self.count += 1
         self.conn = after
         for action in actions:
-            self._perform(action, before)
+            self._perform(action, before, input)
         self._check()
+        assert model.waiting_helps(before, input, after) or after.backoff == before.backoff, "a window without a use"
+        if before.turn is not None and before.turn.via is Via.HTTP:
+            assert not isinstance(after.continuation, Anchor), "a turn over HTTP moved the anchor"
+            assert after.backoff == before.backoff, "a turn over HTTP opened or closed a window"
         return actions
 
     def stale(self, input: put.Input) -> None:
@@ -114,12 +85,15 @@ class World:
         assert self.feed(input) == []
         assert self.conn == before
 
-    def _perform(self, action: act.Action, before: Connection) -> None:
+    def _perform(self, action: act.Action, before: Connection, input: put.Input) -> None:
         if isinstance(action, TOLD):
             self._told(action)
         elif isinstance(action, act.Open):
-            assert self.peer is None and self.opening is None, "a second socket"
-            assert before.backoff.remaining(self.now) == 0, "opened within the degraded window"
+            assert self.peer is None and self.opening is None, "a second socket, of whichever kind"
+            within = self.conn.backoff.remaining(self.now) > 0
+            assert action.via is Via.HTTP or not within, "opened within the degraded window"
+            assert self.conn.turn is not None
+            assert action.via is Via.WEBSOCKET or model.may_use_http(self.conn.turn, before, input, within=within)
             self.opening = action.token
         elif isinstance(action, act.AbandonOpening):
             assert self.opening is not None
@@ -128,33 +102,51 @@ class World:
             self._written(action)
         elif isinstance(action, act.Ping | act.CloseSocket):
             assert self.peer is not None, f"{action} on a closed socket"
+            assert self.peer.via is Via.WEBSOCKET or not isinstance(action, act.Ping)
             self.peer = None if isinstance(action, act.CloseSocket) else self.peer
         elif isinstance(action, act.Stop):
             assert not self.stopped
             self.stopped = True
+        elif isinstance(action, act.AskRetire):
+            self.asked += 1
 
     def _told(self, action: Any) -> None:
         life = self.lives[action.request_id]
         assert not life.ended, f"{action} after the end"
         life.ended = isinstance(action, ENDS)
+        life.shown |= isinstance(action, act.Deliver)
+        if isinstance(action, act.Finish | act.Fail) and action.failure is not None:
+            ran = action.failure.delivery not in (Delivery.NOT_SENT, Delivery.REJECTED)
+            assert ran or life.runs == 0, f"{action.failure} of what may have run {life.runs} times"
         assert not self.stopped or isinstance(action, act.Redirect)
         if isinstance(action, act.Sending):
             life.announced = True
-        assert life.announced or not isinstance(action, act.Show | act.ShowStatus | act.Deliver | act.Finish)
+        unannounced = (act.ShowStatus, act.Deliver) + (act.Show, act.Finish) * (life.request.purpose is Purpose.RUN)
+        assert life.announced or not isinstance(action, unannounced)
 
     def _written(self, send: act.Send) -> None:
         peer, turn = self.peer, self.conn.turn
         assert peer is not None and not peer.unsent, "sent on no socket, or while another message is unsent"
-        assert turn is not None and turn.plan is not None
-        life = self.lives[turn.request.request_id]
+        assert not peer.ended, "sent on a socket whose last frame has been read"
+        assert turn is not None and turn.plan is not None and peer.via is turn.via
+        request, life = turn.request, self.lives[turn.request.request_id]
+        assert request.purpose is Purpose.RUN or (request.purpose is Purpose.PREFILL and life.sends < 2)
         life.sends += 1
-        assert life.announced and life.sends <= 1 + len(turn.replays) + turn.replaced
-        assert not turn.replays or not continues_itself(turn.request.payload)
-        wire, full = orjson.loads(send.data), turn.request.payload
+        life.runs += 1
+        assert life.runs <= 1 + request.limits.retry_ambiguous, "sent again, and nobody wanted that"
+        assert life.announced and not life.shown, "sent again after its caller had seen events"
+        assert life.sends <= 1 + len(turn.replays) + turn.replaced + turn.retried + (turn.fallback_reason is not None)
+        resent = turn.replays or turn.retried or turn.fallback_reason is not None
+        assert not resent or not continues_itself(request.payload)
+        assert turn.reused or peer.bearer == request.bearer
+        if turn.via is Via.HTTP:
+            return self._posted(send, peer)
+        wire, full = orjson.loads(send.data), request.payload
+        full = full | ({"generate": False} if request.purpose is Purpose.PREFILL else {})
         own = full.get("previous_response_id")
         assert ("previous_response_id" in wire) == (turn.plan.attempted or own is not None)
         assert (peer.endpoint, peer.fingerprint) == (turn.request.endpoint, turn.request.fingerprint)
-        self.sends[turn.plan.attempted, bool(turn.replays), turn.replaced] += 1
+        self.sends.update(model.special(turn, wire))
         if turn.plan.attempted:
             assert own is None and peer.newest is not None and wire["previous_response_id"] == peer.newest
             meant = peer.cache[peer.newest] + wire["input"]
@@ -162,7 +154,19 @@ class World:
         else:
             assert wire == full
         peer.unsent, peer.history = True, full["input"]
-        self._compose(peer, turn.plan.attempted or bool(turn.replays))
+        self.ids += 1
+        peer.compose(self.rng, self.ids, turn, doubtful=turn.plan.attempted or bool(turn.replays))
+        return None
+
+    def _posted(self, send: act.Send, peer: Peer) -> None:
+        turn = self.conn.turn
+        assert turn is not None and turn.request.limits.transport in ("auto", "http")
+        wire, full = orjson.loads(send.data), turn.request.payload
+        assert wire == {name: value for name, value in full.items() if name != "type"} | {"stream": True}
+        self.sends.update(model.special(turn, wire))
+        peer.unsent, peer.history = True, full["input"]
+        self.ids += 1
+        peer.compose(self.rng, self.ids, turn, doubtful=False)
 
     def _check(self) -> None:
         conn, turn, state = self.conn, self.conn.turn, self.conn.state
@@ -180,6 +184,8 @@ class World:
         # While retiring, the first that comes waits behind nobody, and its place is not one of the queue's.
         limits = [request.limits.queue_limit for request in conn.queue]
         assert len(conn.queue) <= max(limits, default=0) + (state is State.RETIRING)
+        assert self.peer is None or self.peer.via is Via.WEBSOCKET or state is State.STREAMING, "an idle HTTP exchange"
+        assert not conn.forgotten or turn is not None or state is State.STOPPED, "serves on under a key that was forgotten"
         assert self.stopped == (state is State.STOPPED)
         due = min(_deadlines(conn), default=None) if state is not State.STOPPED else None
         assert due is None or (conn.alarm is not None and conn.alarm.at <= due + ALARM_SLACK), "no alarm in time"
@@ -201,9 +207,12 @@ class World:
         if len(self.lives) > 8:
             self.lives = {name: life for name, life in self.lives.items() if not life.ended}
         self.ids += 1
+        if self.rng.random() < 0.1:
+            self.bearer = f"bearer {self.ids}"
         payload, body = full_payload(orjson.dumps(self._body()))
-        limits = self.rng.choice(LIMITS) if self.rng.random() < 0.3 else self.conn.limits
-        rare = self.rng.random()
+        base = self.rng.randrange(len(LIMITS)) if self.rng.random() < 0.3 else self.base
+        purpose, rare = self.rng.choice(PURPOSES), self.rng.random()
+        self.warmed = payload if purpose is Purpose.PREFILL else None
         request = TurnRequest(
             request_id=f"r{self.ids}",
             payload=payload,
@@ -211,9 +220,11 @@ class World:
             endpoint="wss://other/" if rare < 0.02 else say.URL,
             fingerprint="other" if rare > 0.98 else "who",
             key="'k'",
-            limits=limits,
+            limits=model.variant(self.rng, base),
             received_at=self.now - self.rng.choice([0.0, 0.0, 1.0]),
             jitter=self.rng.random(),
+            bearer=self.bearer,
+            purpose=purpose,
         )
         self.lives[request.request_id] = Life(request)
         self.feed(put.Submitted(request))
@@ -221,6 +232,8 @@ class World:
     def _body(self) -> dict[str, Any]:
         """Return the conversation as its caller has it: grown, sometimes edited, branched or begun anew."""
         draw = self.rng.random()
+        if self.warmed is not None and draw < 0.7:
+            return self.warmed
         items = list(self.history)
         if draw < 0.04 or len(items) > 12:
             items = []
@@ -240,11 +253,15 @@ class World:
         if self.opening is None or self.conn.turn is None:
             return self.stale(put.Connected(self.conn.opening + self.rng.choice([-1, 1])))
         token, self.opening = self.opening, None
+        turn = self.conn.turn
         if self.rng.random() < 0.08:
-            code = self.rng.choice([ErrorCode.WEBSOCKET_CONNECT_FAILED, ErrorCode.WEBSOCKET_HANDSHAKE_FAILED])
-            self.feed(put.ConnectFailed(token, code, retry_after=self.rng.choice([None, 3.0])))
+            details = self.rng.choice(REFUSALS)
+            code = ErrorCode.WEBSOCKET_HANDSHAKE_FAILED if details else ErrorCode.WEBSOCKET_CONNECT_FAILED
+            code = code if turn.via is Via.WEBSOCKET else ErrorCode.CONNECTION_LOST
+            self.feed(put.ConnectFailed(token, code, details, retry_after=self.rng.choice([None, 3.0])))
         else:
-            self.peer = Peer(self.conn.turn.request.endpoint, self.conn.turn.request.fingerprint)
+            request = turn.request
+            self.peer = Peer(request.endpoint, request.fingerprint, request.bearer, turn.via)
             self.feed(put.Connected(token))
         return None
 
@@ -261,36 +278,14 @@ class World:
         if self.conn.turn is None or self.conn.turn.phase is not Phase.SENDING:
             self.stale(put.Sent())
         if self.conn.state is not State.RETIRING:
-            self.stale(put.RetireAnswered(self.rng.random() < 0.5))
+            self.stale(put.RetireAnswered(False))
+        if self.stopped:
+            self.stale(put.RetireAnswered(True))
 
     def write(self) -> None:
         if self.peer is not None and self.peer.unsent:
             self.peer.unsent = False
             self.feed(put.Sent())
-
-    def _compose(self, peer: Peer, doubtful: bool) -> None:
-        """Write the script of the answer to a request."""
-        self.ids += 1
-        rng, id = self.rng, f"resp_{self.ids}"
-        peer.output = [say.assistant(f"answer {self.ids}", id=f"msg_{self.ids}")]
-        text = f"answer {self.ids}"
-        kind = rng.random()
-        script = [say.RATE_LIMITS] * (kind < 0.2) + [say.created(id)] * (rng.random() < 0.7)
-        peer.awaited = None
-        if kind < (0.25 if doubtful else 0.04):
-            script.append(rng.choice(REJECTIONS))
-        elif kind < (0.35 if doubtful else 0.12):
-            script += [say.delta("x"), rng.choice(FAILURES), say.error()]
-        else:
-            peer.awaited = id
-            ending = say.incomplete if kind > 0.9 else say.completed
-            form = rng.randrange(3)
-            script += [say.delta(text[:3]), say.delta(text[3:])] if form else []
-            script += [say.item_done(peer.output[0])] if form == 1 else []
-            script.append(ending(id, *(peer.output if form != 2 else [])))
-            script[-1] = ending(id, *peer.output) if form == 0 else script[-1]
-        script += [say.RATE_LIMITS] * (kind > 0.97) + [say.delta("late")] * (rng.random() < 0.03)
-        peer.script = script
 
     def receive(self) -> None:
         peer = self.peer
@@ -301,25 +296,45 @@ class World:
         count = self.rng.randrange(4)
         batch, peer.script = peer.script[:count], peer.script[count:]
         ending = [event for event in batch if event.stage is Stage.TERMINAL]
+        if any(event in REJECTIONS for event in ending[:1]):
+            self._undo_run()
         if ending and peer.awaited is not None:
             # The cache has it before the machine has: with the answer, the next request of the queue goes out.
             peer.cache = {peer.awaited: peer.history + peer.output}
             peer.newest = peer.awaited
             turn = self.conn.turn
-            if turn is not None and self.rng.random() < 0.9:
+            if turn is not None and turn.request.purpose is Purpose.RUN and self.rng.random() < 0.9:
                 echo = peer.output if self.rng.random() < 0.5 else [say.assistant(peer.output[0]["content"][0]["text"])]
                 self.history = turn.request.payload["input"] + echo
-        self.feed(put.Received(tuple(batch)))
+        if self.rng.random() < 0.985:
+            self.feed(put.Received(tuple(batch)))
+            return None
+        peer.ended = True
+        broken = put.SocketFailed(self.rng.choice(SOCKET_CODES))
+        self.feed(put.Received(tuple(batch), last=True))
+        self.feed(broken)
+        assert self.peer is not peer
         return None
+
+    def _undo_run(self) -> None:
+        """The server says, or the socket does, that it has not run what was written last."""
+        if self.conn.turn is not None:
+            self.lives[self.conn.turn.request.request_id].runs -= 1
 
     def intrude(self) -> None:
         if self.peer is not None and self.conn.turn is None:
             self.feed(put.Received((self.rng.choice([say.RATE_LIMITS, say.delta("x"), say.LIMIT, say.error()]),)))
 
     def break_socket(self) -> None:
-        if self.peer is not None:
-            code = self.rng.choice(SOCKET_CODES)
-            self.feed(put.SocketFailed(code, unsent=self.peer.unsent and self.rng.random() < 0.6))
+        if self.peer is None:
+            return
+        code, turn = self.rng.choice(SOCKET_CODES), self.conn.turn
+        code = code if self.peer.via is Via.WEBSOCKET else ErrorCode.CONNECTION_LOST
+        unsent = self.peer.unsent and self.rng.random() < 0.6
+        too_big = self.peer.via is Via.WEBSOCKET and (turn is None or not turn.accepted) and self.rng.random() < 0.2
+        if unsent or too_big:
+            self._undo_run()
+        self.feed(put.SocketFailed(code, {"close_code": 1009} if too_big else {}, unsent=unsent))
 
     def ring(self) -> None:
         if self.conn.alarm is not None:
@@ -334,8 +349,10 @@ class World:
             self.feed(put.Cancelled(self.rng.choice(living), reason=reason))
 
     def supervise(self) -> None:
-        if self.conn.state is State.RETIRING and self.rng.random() < 0.7:
-            self.feed(put.RetireAnswered(self.rng.random() < 0.3))
+        if self.asked and self.rng.random() < (0.6 if self.conn.state is State.RETIRING else 0.4):
+            # When it comes late, the connection goes on already.
+            self.asked -= 1
+            self.feed(put.RetireAnswered(self.rng.random() < (0.3 if self.conn.state is State.RETIRING else 0.8)))
         elif self.rng.random() < 0.05:
             self.feed(put.EvictAsked())
 
@@ -362,19 +379,8 @@ class World:
             assert rings < 5000, "an alarm that rings for nothing"
 
 
-def longest(limits: Settings) -> float:
-    waits = (limits.connect_timeout, limits.send_timeout, limits.first_event_timeout, limits.idle_timeout)
-    assert None not in waits
-    return sum(wait for wait in waits if wait is not None)
-
-
-def visible(items: list[Any]) -> list[Any]:
-    """Return of a history what a model sees: neither ids nor statuses."""
-    return [{name: value for name, value in item.items() if name not in ("id", "status", "type")} for item in items]
-
-
 HAPPENINGS: dict[Callable[[World], Any], int] = {
-    World.submit: 20,
+    World.submit: 24,
     World.connect: 14,
     World.write: 14,
     World.receive: 40,

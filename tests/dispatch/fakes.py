@@ -31,7 +31,7 @@ class FakeSource:
 
     def __init__(self, link: FakeLink, request_id: int) -> None:
         self.request_id = request_id
-        self.script: deque[Frame | None | Exception] = deque()
+        self.script: deque[Frame | Exception | None] = deque()
         self.bound: list[str] = []
         self.waits: list[float | None] = []
         self.lost: Loss | None = None
@@ -66,6 +66,7 @@ class FakeLink:
         answer: Answers a question; None is no answer in time.
         sources: In the order in which they were opened.
         alive: Ids of connections whose channel is up.
+        restarts: The supervisors that were said to answer nothing; `restartable` says whether that helps.
     """
 
     channel: str | None = "/channel"
@@ -78,6 +79,8 @@ class FakeLink:
         self.alive: set[str] = set()
         self.known: dict[str, Any] = {}
         self.lookups: list[bool] = []
+        self.restarts: list[Any] = []
+        self.restartable = False
         self.closed = 0
         self._numbers = itertools.count(1)
 
@@ -93,6 +96,10 @@ class FakeLink:
     def supervisor(self, *, again: bool = False) -> Any:
         self.lookups.append(again)
         return "supervisor"
+
+    def restart(self, supervisor: Any) -> bool:
+        self.restarts.append(supervisor)
+        return self.restartable
 
     def open(self, request_id: int, *, max_buffered_bytes: int) -> FakeSource:
         self.sources.append(FakeSource(self, request_id))
@@ -119,6 +126,7 @@ class Town:
         names: Ids of the connections that the supervisor gives out, the last one for ever.
         submitted: Called with every `Submit` and the source of its frames; what it returns is the answer.
         probed: The answers to `Probe`, in order.
+        examined: What the supervisor says of connections that did not answer, in order; None is no answer.
     """
 
     def __init__(self, link: FakeLink) -> None:
@@ -126,6 +134,7 @@ class Town:
         self.names: deque[str] = deque(["c-1"])
         self.submitted: Callable[[m.Submit, FakeSource], Any] = self.accept
         self.probed: deque[Any] = deque()
+        self.examined: deque[bool | None] = deque()
         link.answer = self._answer
 
     def accept(self, submit: m.Submit, source: FakeSource) -> Any:
@@ -143,6 +152,9 @@ class Town:
             case m.Probe():
                 held = self.probed.popleft()
                 return None if held is None else m.Probed(question.request_id, held)
+            case m.Suspect():
+                ended = self.examined.popleft()
+                return None if ended is None else m.Examined(question.ask_id, ended)
             case m.Cancel():
                 return m.Probed(question.request_id, False)
         return None

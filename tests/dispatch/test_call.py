@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pixir_actors.actors import messages as m
 from pixir_actors.channel import ChannelLost, FrameType, InboxClosed, ListenerClosed, Loss
 from pixir_actors.channel.frame import failure_payload
+from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import LAST_FRAMES, PLACEMENTS, PROBE_AFTER, Call
 from pixir_actors.dispatch.dispatcher import Dispatcher
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError
@@ -147,24 +149,55 @@ def test_a_request_that_is_sent_back_by_the_same_one_again_is_tried_again(
 def test_a_connection_that_does_not_answer_is_replaced_by_the_supervisor_s_next(
     dispatcher: Dispatcher, link: FakeLink, town: Town
 ) -> None:
+    """It has ended by then: the supervisor sees to that."""
     town.names.append("c-2")
+    town.examined.append(True)
     town.submitted = lambda made, new: town.accept(made, new) if new.bound[-1] == "c-2" else None
 
     made = call(dispatcher, FINISHED)
 
     assert made.next_frame() == FINISHED
     assert [new.closed for new in link.sources] == [True, True]
+    assert [suspect.connection_id for suspect in link.questions(m.Suspect)] == ["c-1"]
 
 
-def test_a_connection_that_does_not_answer_and_has_no_successor_may_have_the_request(
-    dispatcher: Dispatcher, town: Town
+@pytest.mark.parametrize("lives", [True, False], ids=["it lives", "nobody knows"])
+def test_a_connection_that_does_not_answer_and_has_not_ended_may_have_the_request(
+    dispatcher: Dispatcher, town: Town, lives: bool
 ) -> None:
     town.submitted = lambda made, new: None
+    town.examined.extend([False] if lives else [None, None])
+    town.probed.append(None)
 
     with pytest.raises(StreamError) as caught:
         call(dispatcher)
 
     assert (caught.value.code, caught.value.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_frames_that_come_while_a_silent_connection_is_examined_are_the_request_s(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, ended: bool
+) -> None:
+    """It was brought to the connection after all: bringing it to another might run it twice."""
+    answer = link.answer
+    town.submitted = lambda made, new: None
+    town.examined.append(ended)
+    town.probed.append(True)
+
+    def meanwhile(address: Any, question: Any) -> Any:
+        if isinstance(question, m.Suspect):
+            source(dispatcher).started = True
+        return answer(address, question)
+
+    link.answer = meanwhile
+    made = call(dispatcher, SENDING, *([ChannelLost(BROKEN)] if ended else [FINISHED]))
+
+    if ended:
+        assert failing(made).delivery is Delivery.AMBIGUOUS
+    else:
+        assert made.next_frame() == FINISHED
+    assert len(link.questions(m.Submit)) == 1
 
 
 def test_a_frame_says_as_much_as_an_answer(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
@@ -205,6 +238,41 @@ def test_the_verdict_says_what_is_known_of_the_request(
     assert error.delivery is expected
     assert error.code is (ErrorCode.CANCELLED if loss is None else ErrorCode.CONNECTION_LOST)
     assert source(dispatcher).closed
+
+
+RETRIES = [
+    ((SENDING,), {}, Purpose.RUN, False),
+    ((SENDING,), {"retry_ambiguous": True}, Purpose.RUN, True),
+    ((SENDING,), {"retry_ambiguous": True}, Purpose.OPEN, False),
+    ((SENDING, METADATA), {"retry_ambiguous": True}, Purpose.RUN, False),
+    ((SENDING, METADATA, DATA), {"retry_ambiguous": True}, Purpose.RUN, False),
+]
+
+
+@pytest.mark.parametrize(("script", "options", "purpose", "again"), RETRIES)
+def test_a_request_that_may_have_run_goes_out_again_only_if_its_caller_wants_it(
+    dispatcher: Dispatcher, link: FakeLink, script: tuple[Any, ...], options: dict[str, Any], purpose: Purpose, again: bool
+) -> None:
+    made = replace(submit(dispatcher.link.number(), **options), purpose=purpose)
+    sent = Call(dispatcher, m.EnsureStarted.of(1, "a", Settings()), made)
+    source(dispatcher).script.extend([*script, ChannelLost(BROKEN)])
+    link.answer = once_more(link, link.answer)
+
+    error = failing(sent)
+
+    assert error.code is ErrorCode.CONNECTION_LOST
+    assert len(link.questions(m.Submit)) == 1 + again, "once more, and not for ever"
+
+
+def once_more(link: FakeLink, answer: Any) -> Any:
+    """Let what is submitted from now on be lost as well."""
+
+    def lost(address: Any, question: Any) -> Any:
+        if isinstance(question, m.Submit):
+            link.sources[-1].script.extend([SENDING, ChannelLost(BROKEN)])
+        return answer(address, question)
+
+    return lost
 
 
 def test_a_client_that_closes_ends_its_streams(dispatcher: Dispatcher, link: FakeLink) -> None:
@@ -250,14 +318,41 @@ def test_a_silent_connection_is_asked_and_waited_for_while_it_has_the_request(
 @pytest.mark.parametrize(
     ("script", "verdict"), [((), Delivery.AMBIGUOUS), ((SENDING, METADATA, DATA), Delivery.ACCEPTED)]
 )
-def test_a_silent_connection_that_does_not_answer_is_unresponsive(
+def test_a_silent_connection_that_nobody_can_examine_is_unresponsive(
     dispatcher: Dispatcher, town: Town, script: tuple[Any, ...], verdict: Delivery
 ) -> None:
     town.probed.append(None)
+    town.examined.extend([None, None])
 
     error = failing(call(dispatcher, *script, None))
 
     assert (error.code, error.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, verdict)
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [((QUEUED,), Delivery.NOT_SENT), ((SENDING,), Delivery.AMBIGUOUS), ((SENDING, DATA), Delivery.ACCEPTED)],
+)
+def test_of_a_silent_connection_that_was_killed_the_last_word_is_the_verdict(
+    dispatcher: Dispatcher, town: Town, script: tuple[Any, ...], verdict: Delivery
+) -> None:
+    town.probed.append(None)
+    town.examined.append(True)
+
+    error = failing(call(dispatcher, None, *script, ChannelLost(BROKEN)))
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, verdict)
+
+
+def test_a_silent_connection_that_lives_after_all_gets_another_chance_once(dispatcher: Dispatcher, town: Town) -> None:
+    town.probed.extend([None, None])
+    town.examined.append(False)
+    made = call(dispatcher, SENDING, None, METADATA, None)
+
+    assert made.next_frame() == METADATA
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.AMBIGUOUS)
 
 
 def test_last_frames_that_are_still_on_their_way_are_waited_for(dispatcher: Dispatcher, town: Town) -> None:

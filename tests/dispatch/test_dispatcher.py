@@ -88,7 +88,7 @@ def test_a_supervisor_that_does_not_answer_is_looked_up_again(dispatcher: Dispat
     assert dispatcher.connection(ask()) == ONE
 
     assert link.lookups == [False, True]
-    assert [timeout for _, _, timeout in link.asked][0] == SUPERVISOR_PATIENCE
+    assert link.asked[0][2] == SUPERVISOR_PATIENCE
 
 
 @pytest.mark.parametrize("start_fails", [True, False])
@@ -109,6 +109,34 @@ def test_a_supervisor_that_never_answers_is_an_error_with_a_verdict(
     with pytest.raises(StreamError) as caught:
         dispatcher.ask_supervisor(m.GetStatus(1))
     assert caught.value.code is ErrorCode.CONNECTION_UNRESPONSIVE
+
+
+@pytest.mark.parametrize("answers_again", [True, False])
+def test_a_system_that_answers_nothing_is_restarted_for_a_request_once_and_for_nothing_else(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, answers_again: bool
+) -> None:
+    link.restartable = True
+    answer = link.answer
+    link.answer = lambda address, question: answer(address, question) if link.restarts and answers_again else None
+
+    with pytest.raises(StreamError):
+        dispatcher.ask_supervisor(m.GetStatus(1))
+    assert dispatcher.ended(ONE) is None
+    assert link.restarts == []
+
+    if answers_again:
+        assert dispatcher.connection(ask()) == ONE
+    else:
+        with pytest.raises(StreamError):
+            dispatcher.connection(ask())
+    assert link.restarts == ["supervisor"]
+
+
+def test_the_supervisor_says_whether_a_connection_has_ended(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
+    town.examined.extend([True, False, None, None])
+
+    assert [dispatcher.ended(ONE), dispatcher.ended(ONE), dispatcher.ended(ONE)] == [True, False, None]
+    assert {suspect.connection_id for suspect in link.questions(m.Suspect)} == {"c-1"}
 
 
 def test_a_client_that_closes_meanwhile_is_told_so(dispatcher: Dispatcher, link: FakeLink) -> None:

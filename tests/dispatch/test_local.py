@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -158,16 +159,22 @@ def test_the_supervisor_is_found_by_its_name(link: LocalLink, system: Any) -> No
     assert not link.connected("c-1"), "asking costs next to nothing here"
 
 
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 @pytest.mark.parametrize("owned", [True, False])
 def test_only_a_system_of_its_own_ends_with_the_link(owned: bool) -> None:
     system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
     ended: list[str] = []
     shutdown = system.shutdown
     system.shutdown = lambda: ended.append("shutdown")
+    before = open_descriptors()
     link = LocalLink(system, owned=owned)
-    system.tell(link.supervisor(), ActorExitRequest())
     link.close()
 
     assert link.owns_system is owned
+    assert (open_descriptors() == before) is owned
+    system.tell(link.supervisor(), ActorExitRequest())
     assert ended == (["shutdown"] if owned else [])
     shutdown()

@@ -366,12 +366,11 @@ class Conversation:
 
     def _server_closes(self) -> None:
         sim = self._scene.sim
-        while sim.open_connections:
-            before = len(sim.closes)
+        while left := sim.open_connections:
             how = self._rng.choice([sim.close_connection, sim.abort_connection])
             # An actor that sleeps does not answer a close frame, and the server waits for that.
             how() if self._scene.awake else sim.abort_connection()
-            sim.wait_for(lambda seen: len(seen.closes) > before, LIMIT)
+            sim.wait_for(lambda seen, left=left: seen.open_connections < left, LIMIT)
 
     def _server_forgets(self) -> None:
         self._scene.sim.evict()

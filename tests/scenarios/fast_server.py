@@ -17,12 +17,14 @@ import uvicorn
 from fastresponses.adapter import AdapterError, AdapterEvent, AgentAdapter, AgentRun, Incomplete, TextDelta
 from fastresponses.server import create_app
 
+from tests.scenarios.witness import account, text_of
+
 LIFETIME = 1.0
 KEY = "k"
 
 
 class Witness(AgentAdapter):
-    """Answers with the texts of its whole context, as JSON; the last one may tell it to fail."""
+    """Answers with `account` of its whole context; the last text may tell it to fail."""
 
     name = "witness"
     default_model = "witness-1"
@@ -31,17 +33,12 @@ class Witness(AgentAdapter):
         seen = [text_of(item.model_dump()) for item in run.context_items]
         if seen[-1] == "fail at once":
             raise AdapterError("It broke.", type="server_error", code="server_error")
-        for piece in (json.dumps(seen)[:5], json.dumps(seen)[5:]):
-            yield TextDelta(piece)
+        for word in account(seen).split(" "):
+            yield TextDelta(word + " ")
         if seen[-1] == "fail midway":
             raise AdapterError("It broke.", type="server_error", code="server_error")
         if seen[-1] == "stop early":
             yield Incomplete("max_output_tokens")
-
-
-def text_of(item: dict[str, Any]) -> str:
-    content = item.get("content")
-    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content or [])
 
 
 def watched(app: Any, extensions: list[str | None]) -> Any:

@@ -157,7 +157,7 @@ def test_the_evidence_says_how_long_a_request_waited(talk_embedded: Talk, simula
 
 
 def test_a_request_that_takes_too_long_is_given_up_without_a_pause(talk: Talk, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk(sim)
 
     error = failure_of(caller.stream("first", timeout=within(0.3)))
@@ -191,7 +191,7 @@ def test_no_first_event_in_time_is_ambiguous(talk: Talk, simulated: Simulate) ->
 
 
 def test_a_stream_that_falls_silent_is_cut_though_the_server_pings(talk_embedded: Talk, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk_embedded(sim, degraded_for=None)
     stop = threading.Event()
 
@@ -224,7 +224,7 @@ def test_a_slow_stream_within_its_limits_is_not_cut(talk: Talk, simulated: Simul
 
 
 def test_leaving_a_stream_early_cancels_it_and_closes_its_socket(talk: Talk, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk(sim)
 
     with caller.stream("first") as stream:
@@ -250,7 +250,7 @@ def test_a_cancelled_delta_is_not_continued_from(talk: Talk, simulated: Simulate
 
 
 def test_an_exception_within_a_stream_cancels_it(talk: Talk, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk(sim)
 
     with pytest.raises(KeyError), caller.stream("first") as stream:
@@ -261,7 +261,7 @@ def test_an_exception_within_a_stream_cancels_it(talk: Talk, simulated: Simulate
 
 
 def test_another_thread_can_cancel_a_stream_that_waits(talk_embedded: Talk, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk_embedded(sim)
     stream = caller.stream("first")
     with ThreadPoolExecutor(1) as threads:
@@ -275,7 +275,7 @@ def test_another_thread_can_cancel_a_stream_that_waits(talk_embedded: Talk, simu
 
 
 def test_closing_a_key_ends_its_requests(talk_embedded: Talk, embedded: Client, simulated: Simulate) -> None:
-    sim = simulated(faults=[FAULTS["stall"]()])
+    sim = simulated(faults=[FAULTS["stall"]("mid_text")])
     caller = talk_embedded(sim)
     first, second = caller.stream("first"), caller.stream("second")
     sim.wait_for(lambda seen: seen.turns, within(5))
@@ -302,8 +302,9 @@ def test_reduce_folds_every_event_in_order(talk: Talk, sim: Simulator) -> None:
 
 @pytest.mark.parametrize("kind", [Metadata, Status, Data])
 def test_an_exception_of_the_folding_function_reaches_the_caller_unchanged(
-    talk: Talk, sim: Simulator, kind: type
+    talk: Talk, simulated: Simulate, kind: type
 ) -> None:
+    sim = simulated(faults=[FAULTS["stall"]("mid_text", on_request=1)])
     caller = talk(sim)
     caller.say("first")
     broken = LookupError("mine")
@@ -321,6 +322,23 @@ def test_an_exception_of_the_folding_function_reaches_the_caller_unchanged(
     assert answer.reason == "stream_callback_failed"
     assert texts(caller.wire()["input"])[::2] == ["first", "second"]
     assert len(sim.handshakes) == 2
+
+
+def test_an_exception_over_an_answer_that_had_come_as_a_whole_costs_no_word(talk: Talk, sim: Simulator) -> None:
+    caller = talk(sim)
+
+    def fold(event: Any, acc: int) -> int:
+        if shape(event) == "response.completed":
+            raise LookupError
+        return acc
+
+    caller.history = [user("breaks")]
+    with pytest.raises(LookupError):
+        caller.client.reduce(caller.key, caller.request(), 0, fold)
+
+    assert caller.send().text == "You said: breaks"
+    assert texts(caller.wire()["input"]) == ["breaks"]
+    assert caller.say("second").text == "You said: second"
 
 
 def test_reduce_gives_the_accumulator_back_with_an_error(talk: Talk, simulated: Simulate) -> None:

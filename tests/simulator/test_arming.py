@@ -51,3 +51,11 @@ def test_selectors_choose_the_connection_and_the_request() -> None:
     assert used(box, "upgrade", 1) == ["slow_accept"]
     assert used(box, "request", request=1) == []
     assert used(box, "request", request=2) == ["error_503"]
+
+
+def test_the_way_is_chosen_too_and_a_fault_can_be_taken() -> None:
+    box = FaultBox([FAULTS["slow_accept"](on_via="http"), FAULTS["refuse_upgrade"]()])
+    assert box.take("upgrade", Where(0, None)) is None
+    assert str(box.take("upgrade", Where(0, "websocket"))) == "Fault(refuse_upgrade)"
+    assert str(box.take("upgrade", Where(0, "http"))) == "Fault(slow_accept)"
+    assert (box.take("upgrade", Where(0, "http")), box.armed()) == (None, [])

@@ -48,3 +48,10 @@ def test_one_response_or_all_can_be_evicted() -> None:
     assert (cache.recall("a"), cache.recall("b")) == (None, ONE)
     cache.evict()
     assert cache.recall("b") is None
+
+
+def test_mode_none_keeps_nothing() -> None:
+    cache = ResponseCache("none")
+    cache.remember("a", ONE)
+    assert cache.recall("a") is None
+    cache.fail("a")

@@ -56,3 +56,10 @@ def test_a_close_code_that_can_be_sent_is_taken(code: int) -> None:
 def test_a_close_code_that_cannot_be_sent_is_refused_with_what_can(code: int) -> None:
     with pytest.raises(ValueError, match="allowed are 1000-1003"):
         check_close_code(code)
+
+
+def test_an_event_is_encoded_for_its_way() -> None:
+    data = b'{"type":"error"}'
+    assert Emit(data).encoded() == frame(data)
+    assert Emit(data, "event").encoded() == b"25\r\nevent: error\ndata: " + data + b"\n\n\r\n"
+    assert Emit(data, "document").encoded() == b"10\r\n" + data + b"\r\n"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pixir_actors.simulator.record import Handshake, Ledger, Received, Turn
+from pixir_actors.simulator.record import Handshake, HttpRequest, Ledger, Received, Turn
 from tests.conftest import within
 
 
@@ -45,6 +45,7 @@ def test_a_repr_shows_no_header_and_no_content() -> None:
     canary = "canary"
     records = [
         Handshake(0, "/", [("Authorization", canary)], True, 101),
+        HttpRequest(0, "POST", "/", [("Authorization", canary)], 200, 0),
         Received(0, 0, {"input": canary}, 1),
         Turn(0, 0, "resp_1", "m", [{"content": canary}], [{"content": canary}]),
     ]
@@ -52,6 +53,15 @@ def test_a_repr_shows_no_header_and_no_content() -> None:
 
 
 def test_a_header_is_found_whatever_its_case() -> None:
-    handshake = Handshake(0, "/", [("X-One", "1"), ("x-one", "2")], True, 101)
-    assert handshake.header("x-ONE") == "1"
-    assert handshake.header("y") is None
+    headers = [("X-One", "1"), ("x-one", "2")]
+    for record in (Handshake(0, "/", headers, True, 101), HttpRequest(0, "POST", "/", headers, 200, 0)):
+        assert record.header("x-ONE") == "1"
+        assert record.header("y") is None
+
+
+def test_requests_are_numbered_over_both_ways() -> None:
+    ledger = Ledger(10)
+    ledger.receive(0, {}, 1)
+    ledger.receive(1, {}, 2, via="http", overlap=True)
+    assert [(one.index, one.via) for one in ledger.requests] == [(0, "websocket"), (1, "http")]
+    assert ledger.overlaps == ledger.requests[1:]

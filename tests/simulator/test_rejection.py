@@ -61,3 +61,16 @@ def test_the_error_type_follows_the_status() -> None:
         "server_error",
         "server_error",
     ]
+
+
+def test_over_http_an_error_is_a_status_a_body_and_headers() -> None:
+    rejection = Rejection("c", "m", 429, headers={"retry-after": 1}, top_headers=True, param="p", type="t")
+    assert (rejection.http_status, rejection.http_headers) == (429, [("retry-after", "1")])
+    assert rejection.body() == {"error": {"type": "t", "code": "c", "message": "m", "param": "p"}}
+    assert not_found("r", "failed").body() == not_found("r").body()
+    assert not_found("r", "flat").body() == {k: v for k, v in not_found("r", "flat").event().items() if k != "type"}
+    assert list(not_found("r", "message").body()["error"]) == ["message"]
+
+
+def test_without_a_status_the_form_says_whose_fault_it_is() -> None:
+    assert [Rejection("c", "m", form=form).http_status for form in ("nested", "failed")] == [400, 500]

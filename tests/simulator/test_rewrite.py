@@ -74,6 +74,7 @@ def test_a_point_that_does_not_exist_is_refused(when: Any, nth: int) -> None:
         rewrite.appended({"type": "x"}, 0),
         rewrite.pinged(1, 1),
         rewrite.split(),
+        rewrite.reworded(),
         rewrite.fragmented(2, True),
         rewrite.coalesced(None),
         rewrite.trailed(1),
@@ -130,6 +131,20 @@ def test_things_can_follow_the_end() -> None:
 
 def test_splitting_writes_the_same_bytes_one_by_one() -> None:
     assert rewrite.split()([Settle(), DONE]) == [Settle(), Raw(DONE.encoded(), bytewise=True)]
+
+
+def test_what_takes_the_place_of_an_event_is_encoded_like_it() -> None:
+    one, done = Emit(ONE.event, "event"), Emit(DONE.event, "event")
+    for change in (rewrite.padded(1), rewrite.interleaved([{"type": "x"}]), rewrite.repeated_terminal()):
+        changed = change([one, done]) or []
+        assert {emit.encoding for emit in changed if isinstance(emit, Emit)} == {"event"}
+    assert rewrite.split()([one]) == [Raw(one.encoded(), bytewise=True)]
+
+
+def test_a_reworded_event_says_the_same_in_one_chunk() -> None:
+    reworded = rewrite.reworded()([Emit(b'{"type":"error"}', "event")])
+    text = b': keepalive\r\n\r\nid: 7\r\nevent:error\r\ndata:{\r\ndata:"type":"error"}\r\n\r\n'
+    assert reworded == [Raw(b"%x\r\n%s\r\n" % (len(text), text))]
 
 
 def test_fragments_are_the_message_again_with_pings_between() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pixir_actors.simulator import FAULTS, Reply, Simulator, same_history
-from pixir_actors.simulator.operation import Emit
-from pixir_actors.simulator.turn import gleaned, invalid, items_of
+from pixir_actors.simulator.operation import Emit, Operation, Settle, Sleep
+from pixir_actors.simulator.rejection import Rejection
+from pixir_actors.simulator.turn import document, final_response, gleaned, invalid, items_of
 from tests.simulator.client import TOOL, Client, Event, codes, connected, text_of, types
 
 NOT_FOUND = ["previous_response_not_found"]
@@ -177,3 +178,19 @@ def test_verbatim_events_say_what_they_are() -> None:
     assert gleaned([Emit(event) for event in events]) == ("r", "failed", [])
     assert gleaned([]) == ("", "in_progress", [])
     assert gleaned([Emit({"type": "error"})])[1] == "error"
+
+
+def test_a_document_is_the_last_response_after_the_waiting() -> None:
+    response = {"id": "r"}
+    done = Emit({"type": "response.completed", "response": response})
+    operations: list[Operation] = [Emit({"type": "response.created", "response": {}}), Sleep(1), Settle(), done]
+    assert final_response(operations) == response
+    assert final_response(operations[:2]) is None
+    assert document(operations, response, None) == [Sleep(1), Settle(), Emit(response, "document")]
+    error = Rejection("c", "m")
+    assert document(operations, None, error)[-1] == Emit(error.body(), "document")
+
+
+@pytest.mark.parametrize("payload", [{}, {"stream": True}, {"stream": False}, {"stream": None}, {"background": False}])
+def test_over_http_a_request_may_say_whether_it_wants_a_stream(payload: dict[str, Any]) -> None:
+    assert invalid({"model": "m"} | payload, "http") is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+
+import pytest
 
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from tests.conftest import within
@@ -136,3 +139,25 @@ def test_closing_does_not_wait_for_anybody() -> None:
         sim.close()
         assert time.monotonic() - started < within(1)
     assert sim.open_connections == 0
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_the_way_is_found_wherever_the_first_bytes_are_cut(at: int) -> None:
+    body = b'{"model":"m"}'
+    request = b"POST /v1/responses HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + body
+    with Simulator() as sim, raw_connection(sim, upgrade=False) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.sendall(request[:at])
+        time.sleep(0.02)
+        raw.sendall(request[at:])
+        assert raw.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("data", [b"", b"P", b"POST", b"POST /v1/resp"])
+def test_a_client_that_leaves_before_its_request_is_whole_leaves_nothing(data: bytes) -> None:
+    with Simulator() as sim:
+        with raw_connection(sim, upgrade=False) as raw:
+            raw.sendall(data)
+        with connected(sim) as client:
+            client.turn()
+        assert (len(sim.handshakes), sim.http_requests, sim.open_http_connections) == (1, [], 0)

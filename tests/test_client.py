@@ -1,0 +1,451 @@
+"""The client over fakes, and on a local system whose sockets a test scripts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from thespian.actors import ActorSystem, InvalidActorAddress
+
+from pixir_actors.actors import messages as m
+from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.actors.supervisor import SupervisorActor
+from pixir_actors.channel.frame import FrameType, failure_payload
+from pixir_actors.client import Client
+from pixir_actors.core.key import canonical
+from pixir_actors.dispatch import embedded as embedded_module
+from pixir_actors.errors import (
+    Delivery,
+    ErrorCode,
+    Failure,
+    InvalidRequest,
+    InvalidSettings,
+    PixirError,
+    StreamError,
+    SystemStartFailed,
+)
+from pixir_actors.events import Data, Event
+from pixir_actors.request import Request
+from pixir_actors.settings import Settings
+from tests.actors.fakes import STATUS, URL, Dialer, completed, created, delta
+from tests.conftest import until
+from tests.dispatch.fakes import FakeLink, Town, frame
+
+CANARY = "sk-canary-4711"
+REQUEST = Request.responses(model="gpt", input="hello", api_key=CANARY, base_url="https://api.example/v1")
+VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink()
+
+
+@pytest.fixture
+def town(link: FakeLink) -> Town:
+    town = Town(link)
+    town.submitted = lambda made, source: source.script.append(frame(FrameType.FINISHED)) or town.accept(made, source)
+    return town
+
+
+@pytest.fixture
+def client(link: FakeLink, town: Town) -> Iterator[Client]:
+    with Client(link) as client:
+        yield client
+
+
+def run(client: Client, key: Any = "a", **options: Any) -> m.Submit:
+    """Run a request to its end; return what was submitted."""
+    with client.stream(key, REQUEST, **options) as stream:
+        assert list(stream) == []
+    submit = client._link.questions(m.Submit)[-1]  # type: ignore[attr-defined]
+    assert isinstance(submit, m.Submit)
+    return submit
+
+
+# Options
+
+
+def test_an_option_goes_over_the_settings_for_its_request_alone(link: FakeLink, town: Town) -> None:
+    client = Client(link, settings=Settings(idle_timeout=7.0, queue_limit=3))
+
+    assert run(client, idle_timeout=1.0).settings == Settings(idle_timeout=1.0, queue_limit=3)
+    assert run(client).settings == Settings(idle_timeout=7.0, queue_limit=3)
+    assert run(client, idle_timeout=None).settings.idle_timeout is None
+    assert client.settings.idle_timeout == 7.0
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"idle_timeout": 0}, "idle_timeout"),
+        ({"idle_timeout": "5"}, "idle_timeout"),
+        ({"queue_limit": None}, "queue_limit"),
+        ({"max_request_bytes": 10**12}, "max_request_bytes"),
+        ({"idle_tiemout": 5}, "idle_tiemout"),
+        ({"api_key": CANARY}, "api_key"),
+        ({"proxy": f"http://u:{CANARY}\0"}, "proxy"),
+    ],
+)
+def test_an_option_that_is_not_valid_is_named_and_nothing_is_sent(
+    client: Client, link: FakeLink, options: dict[str, Any], field: str
+) -> None:
+    for use in (client.stream, client.respond):
+        with pytest.raises(InvalidSettings) as caught:
+            use("a", REQUEST, **options)
+        assert caught.value.field == field
+        assert field in str(caught.value)
+        assert CANARY not in str(caught.value)
+    with pytest.raises(InvalidSettings):
+        client.reduce("a", REQUEST, 0, lambda event, acc: acc, **options)
+    assert link.asked == []
+
+
+@pytest.mark.parametrize(
+    ("key", "request_", "options", "field"),
+    [
+        (None, REQUEST, {}, "key"),
+        (["a"], REQUEST, {}, "key"),
+        ("k" * 2000, REQUEST, {}, "key"),
+        ("a", Request(REQUEST.url, {}, b"[]"), {}, "body"),
+        ("a", REQUEST, {"max_request_bytes": 10}, "body"),
+        ("a", Request("http://api.example/v1/responses", {}, b"{}"), {}, "url"),
+    ],
+    ids=["no key", "unhashable", "long", "array", "large", "plaintext"],
+)
+def test_a_request_that_cannot_be_sent_is_refused_before_anybody_is_asked(
+    client: Client, link: FakeLink, key: Any, request_: Request, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.stream(key, request_, **options)
+
+    assert caught.value.field == field
+    assert link.asked == []
+
+
+# The environment
+
+
+def test_the_environment_is_read_when_a_request_is_made(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run(client)
+    assert (before.proxy, before.settings.ca_file) == (None, None)
+
+    monkeypatch.setenv("HTTPS_PROXY", f"http://u:{CANARY}@proxy.example:3128")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ca.pem")
+    after = run(client)
+
+    assert after.proxy is not None
+    assert after.proxy.reveal() == f"http://u:{CANARY}@proxy.example:3128"
+    assert after.settings.ca_file == "/etc/ca.pem"
+    assert CANARY not in repr(after)
+    monkeypatch.delenv("HTTPS_PROXY")
+    assert run(client).proxy is None
+
+
+def test_what_is_given_goes_over_the_environment(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://env.example")
+    monkeypatch.setenv("SSL_CERT_FILE", "/env.pem")
+
+    assert run(client, proxy="direct").proxy is None
+    given = run(client, proxy="http://given.example", ca_file="/given.pem")
+
+    assert given.proxy is not None
+    assert given.proxy.reveal() == "http://given.example"
+    assert given.settings.ca_file == "/given.pem"
+
+
+def test_a_ca_file_is_named_from_the_root_because_actors_work_elsewhere(client: Client) -> None:
+    assert run(client, ca_file="ca.pem").settings.ca_file == os.path.abspath("ca.pem")
+
+
+# Keys
+
+
+def test_namespaces_keep_the_keys_of_two_programs_apart(link: FakeLink, town: Town) -> None:
+    for namespace in (None, "one", "two"):
+        client = Client(link, namespace=namespace)
+        run(client)
+        with pytest.raises(StreamError):
+            client.status("a")  # this supervisor knows no such question
+        with pytest.raises(StreamError):
+            client.close("a")
+
+    for kind in (m.EnsureStarted, m.FindConnection, m.CloseConnection):
+        keys = list(dict.fromkeys(question.key.reveal() for question in link.questions(kind)))
+        assert keys == [canonical("a", namespace) for namespace in (None, "one", "two")]
+
+
+def test_a_key_is_given_back_as_its_caller_wrote_it(client: Client) -> None:
+    assert run(client, ("a", 1)).key.reveal() == "('a', 1)"
+
+
+# Status
+
+
+def test_status_of_all_comes_from_the_supervisor_and_of_one_from_its_connection(
+    client: Client, link: FakeLink
+) -> None:
+    answers = {
+        "supervisor": lambda question: m.Found(question.ask_id, "connection")
+        if isinstance(question, m.FindConnection)
+        else m.StatusReport(question.ask_id, (STATUS, STATUS)),
+        "connection": lambda question: m.StatusReport(question.ask_id, (STATUS,)),
+    }
+    link.answer = lambda address, question: answers[address](question)
+
+    assert client.status() == [STATUS, STATUS]
+    assert client.status("a") == [STATUS]
+    del answers["connection"]
+    link.answer = lambda address, question: answers[address](question) if address in answers else None
+    assert client.status("a") == [], "it has ended in between"
+    link.answer = lambda address, question: m.Found(question.ask_id, None)
+    assert client.status("a") == []
+
+
+# Reduce and respond
+
+
+def test_a_failure_in_a_reduction_holds_what_was_folded_so_far(client: Client, town: Town) -> None:
+    failed = failure_payload(Failure.of(ErrorCode.CONNECTION_LOST, Delivery.ACCEPTED))
+    town.submitted = lambda made, source: (
+        source.script.extend([frame(FrameType.DATA, b"{}"), frame(FrameType.FAILED, failed)]) or town.accept(made, source)
+    )
+
+    with pytest.raises(StreamError) as caught:
+        client.reduce("a", REQUEST, 0, lambda event, acc: acc + 1)
+    assert caught.value.acc == 1
+
+
+def test_a_reduction_that_does_not_begin_holds_what_it_began_with(client: Client, link: FakeLink) -> None:
+    link.answer = lambda address, question: None
+
+    with pytest.raises(StreamError) as caught:
+        client.reduce("a", REQUEST, ["begin"], lambda event, acc: acc)
+    assert caught.value.acc == ["begin"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), KeyboardInterrupt(), StopIteration()])
+def test_what_a_callback_raises_comes_out_unchanged_and_cancels(
+    client: Client, link: FakeLink, town: Town, error: BaseException
+) -> None:
+    town.submitted = lambda made, source: source.script.append(frame(FrameType.DATA, b"{}")) or town.accept(made, source)
+
+    def fun(event: Event, acc: int) -> int:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        client.reduce("a", REQUEST, 0, fun)
+    assert caught.value is error
+    assert [cancel.callback_failed for cancel in link.questions(m.Cancel)] == [True]
+
+
+# Closing
+
+
+def test_a_closed_client_refuses_everything_and_closes_once(client: Client, link: FakeLink) -> None:
+    client.close()
+    client.close()
+    assert link.closed == 1
+    assert link.questions(m.StopAll) == [], "the system is not its own"
+
+    uses = [
+        lambda: client.stream("a", REQUEST),
+        lambda: client.respond("a", REQUEST),
+        lambda: client.status(),
+        lambda: client.status("a"),
+        lambda: client.close("a"),
+    ]
+    for use in uses:
+        with pytest.raises(StreamError) as caught:
+            use()
+        assert (caught.value.code, caught.value.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_system_of_its_own_is_stopped_before_it_ends(client: Client, link: FakeLink, answers: bool) -> None:
+    link.owns_system = True
+    link.answer = lambda address, question: m.ConnectionClosed(question.ask_id, True) if answers else None
+    client.close()
+
+    assert len(link.questions(m.StopAll)) == 1
+    assert link.closed == 1
+
+
+def test_a_client_is_closed_by_its_block_also_after_an_exception(link: FakeLink) -> None:
+    with pytest.raises(ZeroDivisionError), Client(link):
+        _ = 1 / 0
+
+    assert link.closed == 1
+
+
+# Making one
+
+
+class Base:
+    """An actor system of some base."""
+
+    def __init__(self, **capabilities: Any) -> None:
+        self.capabilities = capabilities
+        self.created = 0
+
+    def createActor(self, kind: Any, globalName: str) -> Any:
+        self.created += 1
+        raise InvalidActorAddress("address", "no admin")
+
+
+@pytest.mark.parametrize("base", ["multiprocUDPBase", "multiprocQueueBase"])
+def test_a_base_that_cannot_watch_is_refused_with_the_one_that_can(base: str) -> None:
+    system = Base(**{"Thespian ActorSystem Name": base, "Thespian Watch Supported": False})
+
+    with pytest.raises(SystemStartFailed) as caught:
+        Client.over(system)
+
+    assert base in str(caught.value)
+    assert "multiprocTCPBase" in str(caught.value)
+    assert system.created == 0
+
+
+def test_a_system_that_starts_no_supervisor_is_refused_and_nothing_is_left() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    system = Base(**{"Thespian ActorSystem Name": "multiprocTCPBase", "Thespian Watch Supported": True})
+
+    with pytest.raises(SystemStartFailed):
+        Client.over(system)
+
+    assert until(lambda: sorted(os.listdir("/proc/self/fd")) == before)
+
+
+def test_an_embedded_system_that_does_not_start_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unwilling:
+        @classmethod
+        def start(cls) -> Any:
+            raise SystemStartFailed("it did not start")
+
+    monkeypatch.setattr(embedded_module, "EmbeddedSystem", Unwilling)
+    with pytest.raises(SystemStartFailed, match="it did not start"):
+        Client.embedded()
+
+
+def test_an_embedded_system_without_a_supervisor_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Hollow:
+        actor_system = Base()
+
+        @classmethod
+        def start(cls) -> Any:
+            return cls()
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    monkeypatch.setattr(embedded_module, "EmbeddedSystem", Hollow)
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(SystemStartFailed):
+        Client.embedded()
+
+    assert closed == ["closed"]
+    assert until(lambda: sorted(os.listdir("/proc/self/fd")) == before)
+
+
+# On a local system, with sockets of the test's own
+
+
+
+@pytest.fixture
+def dialer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dialer]:
+    class Answering(Dialer):
+        def _new(self) -> Any:
+            transport = super()._new()
+            take = transport.send_text
+
+            def send_text(data: bytes) -> Any:
+                number = sum(len(one.sent) for one in self.transports) + 1
+                transport.push(created(f"resp_{number}"), delta("hi"), completed(f"resp_{number}"))
+                return take(data)
+
+            transport.send_text = send_text  # type: ignore[method-assign]
+            return transport
+
+    dialer = Answering()
+    monkeypatch.setattr(ConnectionActor, "connect", staticmethod(dialer))
+    yield dialer
+    dialer.close()
+
+
+LOCAL = Request.responses(model="gpt", input="hello", api_key=CANARY, base_url=URL.removesuffix("/responses"))
+
+
+def test_a_local_client_runs_requests_in_its_own_thread(dialer: Dialer) -> None:
+    with Client.local() as client:
+        with client.stream("a", LOCAL) as stream:
+            kinds = [type(event).__name__ for event in stream]
+        assert kinds == ["Metadata", "Status", "Data", "Data", "Data", "Metadata"]
+        assert stream.text == "hi"
+        assert stream.metadata["websocket_captured_response_id"] == "resp_1"
+        assert client.respond("a", LOCAL)["id"] == "resp_2"
+        assert client.reduce("b", LOCAL, 0, lambda event, acc: acc + isinstance(event, Data)) == 3
+
+        assert [status.turns for status in client.status("a")] == [2]
+        assert len(client.status()) == 2
+        assert client.status("c") == []
+        client.close("b")
+        assert client.status("b") == []
+    assert all(transport.closed for transport in dialer.transports)
+    assert [transport.close_code for transport in dialer.transports] == [1000, 1000]
+
+
+def test_a_local_client_leaves_nothing(dialer: Dialer) -> None:
+    Client.local().close()
+    before, threads = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with Client.local() as client:
+        for key in "abc":
+            client.respond(key, LOCAL)
+        with client.stream("d", LOCAL) as stream:
+            next(stream)
+    dialer.close()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
+
+
+def test_a_local_client_says_that_another_thread_cannot_use_it(dialer: Dialer) -> None:
+    errors: list[Exception] = []
+
+    def elsewhere() -> None:
+        try:
+            client.stream("a", LOCAL)
+        except PixirError as error:
+            errors.append(error)
+
+    with Client.local() as client:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        client.respond("a", LOCAL)
+
+    assert "belongs to the thread that made it" in str(errors[0])
+
+
+def test_a_host_s_own_simple_system_is_used_and_left_running(dialer: Dialer) -> None:
+    system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
+    with Client.over(system) as client:
+        assert client.respond("a", LOCAL)["id"] == "resp_1"
+    with Client.over(system) as client:
+        assert client.respond("a", LOCAL)["id"] == "resp_2", "over the same connection"
+        assert len(dialer.targets) == 1
+        client.close("a")
+    assert system.createActor(SupervisorActor, globalName=m.SUPERVISOR_NAME) is not None
+    system.shutdown()
