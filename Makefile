@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check style types examples bench dist clean
+.PHONY: help run test check style types fuzz examples bench dist clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ style: $(INSTALLED) ## ruff
 
 types: $(INSTALLED) ## mypy --strict
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED) ## a million spoiled frames and events; ARGS="--inputs 5000000 --seed 7"
+	$(BIN)/python -m tests.long.fuzz $(ARGS)
 
 examples: $(INSTALLED) ## every example, one after another
 	@for example in examples/[a-z]*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done

@@ -217,6 +217,7 @@ class Client:
         if key is not None:
             name = Secret(canonical(key, self.namespace))
             self._dispatcher.ask_supervisor(m.CloseConnection(self._link.number(), name))
+            self._dispatcher.forget(name.reveal())
             return
         if self._dispatcher.closing:
             return

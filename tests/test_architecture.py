@@ -27,8 +27,8 @@ LAYERS = {
     "core.payload core.report core.secret core.server_event core.state",
     "frame": "channel.frame",
     # I/O
-    "transport": "transport transport.base transport.connector transport.faults transport.frames transport.tls "
-    "transport.upgrade transport.websocket",
+    "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "
+    "transport.http transport.sse transport.tls transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.listener channel.local channel.sender",
     # processes
     "actors": "actors actors.connection actors.intake actors.messages actors.outbox actors.process actors.registry "
@@ -82,6 +82,7 @@ ONLY_IN = {
     "thespian": "actors system dispatch facade",
     **dict.fromkeys(SOCKETS.split(), "transport channel system kit"),
     **dict.fromkeys(EXTRAS.split(), "kit"),
+    "httpcore": "transport",
     **dict.fromkeys((CLOCKS + " " + CHANCE).split(), "transport channel actors dispatch system facade kit cli"),
     **dict.fromkeys(THREADS.split(), "transport channel dispatch system facade kit cli"),
     **dict.fromkeys(["logging", "warnings"], "transport channel actors system facade kit cli"),

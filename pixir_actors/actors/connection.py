@@ -249,6 +249,7 @@ class ConnectionActor(ShellActor):
         return ()
 
     def _sending(self, action: do.Sending) -> Iterable[inputs.Input]:
+        self._wire.limit(self._outbox[action.request_id].submit.settings.max_message_bytes)
         self._outbox.put(action.request_id, FrameType.SENDING, status_payload(action.attempt))
         return ()
 

@@ -41,21 +41,24 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def kill_child(pid: int) -> bool:
-    """Kill a child of this process, also one that is stopped.
-
-    Returns:
-        False when `pid` is no child of this process (any more). As only its parent can free the number, nobody else is hit.
-    """
+def child_lives(pid: int) -> bool:
+    """Say whether `pid` is a child of this process that has not ended; one that is stopped has not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return False
     # The name, in parentheses, may hold anything; what follows the last one is: state, parent, ...
-    if int(stat.rpartition(b")")[2].split()[1]) != os.getpid():
-        return False
-    os.kill(pid, signal.SIGKILL)
-    return True
+    state, parent = stat.rpartition(b")")[2].split()[:2]
+    return state not in b"ZX" and int(parent) == os.getpid()
+
+
+def kill_child(pid: int) -> None:
+    """Kill a child of this process, also one that is stopped; nothing happens if it has ended.
+
+    Nobody else is hit: as long as its parent has not collected it, its number is no other's.
+    """
+    if child_lives(pid):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _prctl(option: int, argument: object) -> None:

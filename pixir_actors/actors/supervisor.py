@@ -61,6 +61,7 @@ class SupervisorActor(ShellActor):
         self._for_room: list[_Waiting] = []
         self._stopping: tuple[Any, int] | None = None
         self._ticking = False
+        self._missed = False  # whether a connection may have ended unreported
         self._descriptors = 0
         self._prepared = False
 
@@ -92,6 +93,9 @@ class SupervisorActor(ShellActor):
             self._refuse(ask, asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
             return
         child = self._registry.of_key(ask.key)
+        if child is not None and self._has_ended(child):
+            self._ended(child)
+            child = None
         if child is None:
             self._start_or_wait(ask, asker, now)
             return
@@ -199,8 +203,12 @@ class SupervisorActor(ShellActor):
 
     def _child_exited(self, address: Any) -> None:
         child = self._registry.of_address(address)
-        if child is None:
-            return  # Thespian may say it twice
+        if child is not None:  # Thespian may say it twice
+            self._ended(child)
+        # Of another one that ended at the same moment it may say nothing.
+        self._missed = True
+
+    def _ended(self, child: Child) -> None:
         crashed = not child.leaving
         self._registry.remove(child)
         failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason="process_exited")
@@ -230,7 +238,9 @@ class SupervisorActor(ShellActor):
             self.send(asker, m.Examined(ask.ask_id, True))
             return
         child.suspecting.append((asker, ask.ask_id))
-        if child.silent is None:
+        if self._has_ended(child):
+            self._ended(child)
+        elif child.silent is None:
             child.silent = 0
             self.send(child.address, m.GetStatus(0))
 
@@ -252,8 +262,20 @@ class SupervisorActor(ShellActor):
                 continue
             child.silent += 1
             if child.silent > SILENCE and not self.in_process:
-                # Stopped, or stuck: nothing that it was told to do would happen. Thespian reports its end like any other.
+                # Stopped, or stuck: nothing that it was told to do would happen.
                 process.kill_child(child.pid)
+                self._missed = True
+
+    def _find_the_missed(self) -> None:
+        """Look for connections whose end was not reported."""
+        missed, self._missed = self._missed, False
+        for child in self._registry if missed else ():
+            if self._has_ended(child):
+                self._ended(child)
+
+    def _has_ended(self, child: Child) -> bool:
+        """Look at the process itself."""
+        return not self.in_process and child.pid != 0 and not process.child_lives(child.pid)
 
     # Status and ending
 
@@ -312,6 +334,7 @@ class SupervisorActor(ShellActor):
                 self._fail_start(child, "timeout")
                 # Should it come up after all, nobody would know it.
                 self._stop_child(child, ErrorCode.SHUTTING_DOWN)
+        self._find_the_missed()
         self._end_the_silent()
         self._serve_room()
         self._tick_later()
@@ -319,7 +342,7 @@ class SupervisorActor(ShellActor):
     def _tick_later(self) -> None:
         if self._ticking:
             return
-        if self._for_room or any(child.waiting or child.silent is not None for child in self._registry):
+        if self._for_room or self._missed or any(child.waiting or child.silent is not None for child in self._registry):
             self._ticking = True
             self.wake_after(TICK, _TICK)
 

@@ -50,6 +50,11 @@ class Wire:
             self._watch.remove(connector.fileno())
             connector.abandon()
 
+    def limit(self, max_message_bytes: int) -> None:
+        """Bound each incoming message by what the request that is about to be sent allows."""
+        assert self._transport is not None
+        self._transport.limit(max_message_bytes)
+
     def send(self, data: bytes) -> list[inputs.Input]:
         """Write a request; `Sent` or `SocketFailed` is returned now or fed later."""
         assert self._transport is not None
@@ -87,8 +92,9 @@ class Wire:
     def _heard(self, received: Received) -> list[inputs.Input]:
         events, malformed = parse_events(received.messages)
         heard: list[inputs.Input] = []
+        last = malformed or received.fault is not None
         if received.frames:
-            heard.append(inputs.Received(tuple(events)))
+            heard.append(inputs.Received(tuple(events), last=last))
         if malformed:
             heard.append(inputs.SocketFailed(ErrorCode.WEBSOCKET_FAILED, {"reason": "invalid_json"}))
         elif received.fault is not None:
@@ -98,10 +104,9 @@ class Wire:
     def _last_words(self, fault: Fault) -> list[inputs.Input]:
         """Return what a server said before a write to it failed: an error event or a close frame tell more than "reset"."""
         assert self._transport is not None
-        heard = self._heard(self._transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES))
-        if not any(isinstance(last, inputs.SocketFailed) for last in heard):
-            heard.append(self._failed(fault))
-        return heard
+        received = self._transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
+        received.fault = received.fault or fault
+        return self._heard(received)
 
     def _opened(self, _: bool) -> None:
         connector, self._connector = self._connector, None
@@ -138,5 +143,7 @@ class Wire:
 
     def _failed(self, fault: Fault) -> inputs.SocketFailed:
         assert self._transport is not None
-        unsent = self._written_before == self._transport.written_bytes()
+        written = self._transport.written_bytes()
+        # Over HTTP the request leaves in a helper thread, after it was taken: nothing has left while nothing is written.
+        unsent = written in (0, self._written_before)
         return inputs.SocketFailed(fault.code, fault.details, unsent)

@@ -33,6 +33,7 @@ HEADER_BYTES: Final = _HEADER.size
 
 _GREETING: Final = struct.Struct("!8sH")
 _MAGIC: Final = b"pixir/ch"
+_SCALARS: Final = (str, int, float, bool, type(None))
 _MAX_HELLO: Final = _GREETING.size + 255
 
 
@@ -248,17 +249,26 @@ def failure_from(payload: bytes) -> Failure:
     """
     values = _object(payload)
     try:
+        details = _typed(values["details"], dict)
+        for value in details.values():
+            _typed(value, *_SCALARS)
         return Failure(
-            code=ErrorCode(values["code"]),
-            delivery=Delivery(values["delivery"]),
-            retryable=bool(values["retryable"]),
-            retry_after=values["retry_after"],
-            details=dict(values["details"]),
-            status=values["status"],
-            error=values["error"],
+            code=ErrorCode(_typed(values["code"], str)),
+            delivery=Delivery(_typed(values["delivery"], str)),
+            retryable=_typed(values["retryable"], bool),
+            retry_after=_typed(values["retry_after"], float, int, type(None)),
+            details=details,
+            status=_typed(values["status"], int, type(None)),
+            error=_typed(values["error"], dict, type(None)),
         )
     except (KeyError, TypeError, ValueError):
         raise ChannelProtocolError("a failure has not the fields of this version") from None
+
+
+def _typed(value: Any, *types: type) -> Any:
+    if type(value) not in types:
+        raise TypeError
+    return value
 
 
 def _json(payload: bytes) -> Any:

@@ -445,7 +445,8 @@ def _idle_socket_failed(step: _Step, _: SocketFailed) -> None:
 @_rule(SocketFailed, streaming="connecting degraded disconnected stopped")
 def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
     turn = step.turn
-    unsent = input.unsent and turn.phase is Phase.SENDING
+    # Over HTTP the request is handed over at once, and its connection is opened after that.
+    unsent = input.unsent and (turn.phase is Phase.SENDING or turn.via is Via.HTTP)
     if unsent and turn.reused and not turn.replaced and not turn.shown:
         # The server had gone while the connection was idle, and nothing of the request went out: not a failure.
         _drop_socket(step, ResetReason.CONNECTION_CLOSED)

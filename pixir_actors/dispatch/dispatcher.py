@@ -67,6 +67,11 @@ class Dispatcher:
             self._known[key] = found
         return found
 
+    def forget(self, key: str) -> None:
+        """Ask the supervisor when the key is next used: its connection is ending, though its channel may still be up."""
+        with self._lock:
+            self._known.pop(key, None)
+
     def ended(self, connection: Connection) -> bool | None:
         """Have the supervisor examine a connection that did not answer, and kill it if it is stuck.
 

@@ -85,6 +85,9 @@ class Transport(Protocol):
         a fault (`websocket_failed`, reason "binary_frame"): a word may have been lost in it.
         """
 
+    def limit(self, max_message_bytes: int) -> None:
+        """Bound each incoming message from now on: a socket serves requests with limits of their own."""
+
     def send_text(self, data: bytes) -> Fault | None:
         """Buffer one text message and write as much of it as the socket takes."""
 

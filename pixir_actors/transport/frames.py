@@ -41,6 +41,10 @@ class MessageReader(frame_buffer):
         self._at = 0
         self._message: bytearray | None = None  # a message of which the last fragment is not there yet
 
+    def limit(self, size: int) -> None:
+        """Bound each message by so many bytes from now on."""
+        self._limit = size
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they came from the socket."""
         self._data += data

@@ -134,6 +134,9 @@ class HttpTransport:
             self._changed.notify_all()
         return received
 
+    def limit(self, max_message_bytes: int) -> None:
+        """Do nothing: it was opened for the one request that it serves, with the limit of that."""
+
     def send_text(self, data: bytes) -> Fault | None:
         """Start the exchange; `data` is the body of the POST. Called once."""
         with self._changed:

@@ -97,6 +97,10 @@ class WebSocketTransport:
             received.fault, received.more = self._end, False
         return received
 
+    def limit(self, max_message_bytes: int) -> None:
+        """Bound each incoming message from now on; see `Transport.limit`."""
+        self._reader.limit(max_message_bytes)
+
     def send_text(self, data: bytes) -> Fault | None:
         """Buffer one text message; see `Transport.send_text`."""
         return self._send(TEXT, data)

@@ -61,6 +61,7 @@ class FakeTransport:
     Attributes:
         sent: The texts it was given.
         pings: The payloads of pings it was given.
+        limits: The bounds of a message that it was given, one per request.
         room: Bytes it takes before it is full, or None for any number.
         write_fault: What the next write runs into.
         closed: Whether it was closed, and `close_code` with which code.
@@ -73,6 +74,7 @@ class FakeTransport:
         self._pending = self._taken = self._owed = 0
         self.sent: list[bytes] = []
         self.pings: list[bytes] = []
+        self.limits: list[int] = []
         self.room: int | None = None
         self.write_fault: Fault | None = None
         self.closed = False
@@ -109,6 +111,9 @@ class FakeTransport:
             self._ours.recv(1)
         self._pending, self._owed = self._pending + self._owed, 0
         return self._script.popleft() if self._script else Received()
+
+    def limit(self, max_message_bytes: int) -> None:
+        self.limits.append(max_message_bytes)
 
     def send_text(self, data: bytes) -> Fault | None:
         self.sent.append(data)

@@ -18,6 +18,7 @@ from pixir_actors.core.lifecycle import ADVICE, FALLBACK_MESSAGE
 from pixir_actors.core.state import State, Via
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import (
+    NOT_FOUND,
     Machine,
     assistant,
     completed,
@@ -144,6 +145,12 @@ def in_band(machine: Machine) -> None:
     machine.receive(error("rate_limit_exceeded", 429))
 
 
+def seen(machine: Machine) -> None:
+    machine.submit(SECOND)
+    machine.receive(created("resp_2"), delta("o"))
+    machine.socket_failed(unsent=True)
+
+
 def own(field: str) -> Callable[[Machine], None]:
     def refused(machine: Machine) -> None:
         machine.submit(SECOND, endpoint="wss://other/", **{field: "theirs"})
@@ -162,6 +169,7 @@ STAYS: dict[str, tuple[Callable[[Machine], None], Delivery]] = {
     "403": (lambda machine: refused(machine, status=403), D.NOT_SENT),
     "what may have run": (broken, D.AMBIGUOUS),
     "1009 after an event": (broken_later, D.ACCEPTED),
+    "what its caller has seen": (seen, D.NOT_SENT),
     "no first event": (silent, D.AMBIGUOUS),
     "the provider's own error": (in_band, D.REJECTED),
     "a caller's own id": (own("previous_response_id"), D.NOT_SENT),
@@ -254,3 +262,19 @@ def test_http_is_tried_once_where_auto_allows_it() -> None:
     assert machine.failure("r2").code is E.CONNECTION_LOST
     assert opened(machine) == [Via.WEBSOCKET, Via.WEBSOCKET, Via.HTTP]
     assert machine.conn.state is State.DEGRADED
+
+
+def test_a_refusal_over_http_is_shown_though_the_same_was_replayed_before() -> None:
+    machine = warm()
+    second = machine.start(SECOND)
+    machine.receive(NOT_FOUND)
+    machine.sent()
+    machine.socket_failed(details={"close_code": 1009})
+    backoff = machine.conn.backoff
+    machine.connected()
+    machine.sent()
+    machine.receive(NOT_FOUND)
+
+    assert machine.delivered(second) == ["error"]
+    assert machine.failure(second).delivery is D.REJECTED
+    assert machine.conn.backoff == backoff

@@ -198,6 +198,11 @@ EARLY: dict[str, tuple[Callable[[Machine], object], ErrorCode, Delivery]] = {
     "not opened": (lambda m: m.wait(30.1), E.WEBSOCKET_CONNECT_TIMEOUT, D.NOT_SENT),
     "cancelled": (lambda m: m.cancel("r1"), E.CANCELLED, D.NOT_SENT),
     "unsent": (lambda m: (m.connected(), m.socket_failed(E.CONNECTION_LOST, unsent=True)), E.CONNECTION_LOST, D.NOT_SENT),
+    "handed over, and no connection had": (
+        lambda m: (m.connected(), m.sent(), m.socket_failed(E.CONNECTION_LOST, unsent=True)),
+        E.CONNECTION_LOST,
+        D.NOT_SENT,
+    ),
     "not written": (lambda m: (m.connected(), m.wait(30.1)), E.WEBSOCKET_SEND_TIMEOUT, D.AMBIGUOUS),
     "no answer": (lambda m: (m.connected(), m.sent(), m.wait(180.1)), E.FIRST_EVENT_TIMEOUT, D.AMBIGUOUS),
     "broken": (lambda m: (m.connected(), m.sent(), m.socket_failed(E.CONNECTION_LOST)), E.CONNECTION_LOST, D.AMBIGUOUS),

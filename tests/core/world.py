@@ -136,7 +136,7 @@ class World:
         assert life.runs <= 1 + request.limits.retry_ambiguous, "sent again, and nobody wanted that"
         assert life.announced and not life.shown, "sent again after its caller had seen events"
         assert life.sends <= 1 + len(turn.replays) + turn.replaced + turn.retried + (turn.fallback_reason is not None)
-        resent = turn.replays or turn.retried or turn.fallback_reason is not None
+        resent = turn.replays or turn.retried or turn.fallback_reason is not None or request.purpose is Purpose.PREFILL
         assert not resent or not continues_itself(request.payload)
         assert turn.reused or peer.bearer == request.bearer
         if turn.via is Via.HTTP:
@@ -296,7 +296,8 @@ class World:
         count = self.rng.randrange(4)
         batch, peer.script = peer.script[:count], peer.script[count:]
         ending = [event for event in batch if event.stage is Stage.TERMINAL]
-        if any(event in REJECTIONS for event in ending[:1]):
+        rejected = any(event in REJECTIONS for event in ending[:1])
+        if rejected:
             self._undo_run()
         if ending and peer.awaited is not None:
             # The cache has it before the machine has: with the answer, the next request of the queue goes out.
@@ -306,7 +307,7 @@ class World:
             if turn is not None and turn.request.purpose is Purpose.RUN and self.rng.random() < 0.9:
                 echo = peer.output if self.rng.random() < 0.5 else [say.assistant(peer.output[0]["content"][0]["text"])]
                 self.history = turn.request.payload["input"] + echo
-        if self.rng.random() < 0.985:
+        if self.rng.random() < (0.9 if rejected else 0.985):
             self.feed(put.Received(tuple(batch)))
             return None
         peer.ended = True

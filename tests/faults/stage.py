@@ -18,7 +18,7 @@ from tests.conftest import until, within
 from tests.faults.matrix import AT_ONCE, Outcome, Row
 from tests.scenarios.caller import Caller, user
 
-LARGE: Final = 12 * 1024 * 1024
+LARGE: Final = 8 * 1024 * 1024
 """Bytes of a request that a frozen peer's socket buffers do not take."""
 UNDER_TEST, NEXT = "the turn", "the next turn"
 SLACK: Final = within(6)

@@ -49,6 +49,7 @@ REPLIES: Final = [
     Reply.error(400, "invalid_request_error", "no"),
     Reply.error(429, "rate_limit_exceeded", "slow down: try again in 20 ms", headers={"retry-after": "7"}),
     Reply.error(503, "server_is_overloaded", "no", form="flat", headers={"retry-after-ms": 250}),
+    Reply.error(401, "invalid_api_key", "no"),
     Reply.error(401, "invalid_api_key", "no", form="message"),
     Reply((MESSAGE,), rejection=not_found("resp_1")),
     Reply((MESSAGE,), rejection=not_found("resp_1", "message")),

@@ -18,13 +18,13 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tests.long.figures import Progress
 
@@ -101,17 +101,22 @@ def fuzz(
 
 
 @contextmanager
-def _watchdog() -> Iterator[Any]:
+def _watchdog() -> Iterator[Callable[[], object]]:
+    """Give a function that begins the time of the next input; the alarm is given back as it was."""
+
     def ring(*_: object) -> None:
         raise Hang(f"no end within {limit:g} s")
 
     limit = HANG_AFTER * float(os.environ.get("PIXIR_TEST_TIME_FACTOR", "1"))
-    before = signal.signal(signal.SIGALRM, ring)
+    handler, began = signal.signal(signal.SIGALRM, ring), time.monotonic()
+    left, _ = signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield lambda: signal.setitimer(signal.ITIMER_REAL, limit)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001))
 
 
 def _described(target: Target, number: int, seed: int, data: bytes, error: BaseException) -> str:

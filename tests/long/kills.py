@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pixir_actors import Client, Delivery, ErrorCode, Request, StreamError
+from pixir_actors.channel.listener import Listener
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.simulator import Reply, Simulator, TurnContext
 from tests.conftest import PR_SET_CHILD_SUBREAPER, children, is_running, until, within
@@ -440,6 +441,7 @@ def kill(*, rounds: int, seed: int, lanes: int = LANES, deeds: Callable[[Kills, 
         if not until(lambda: sim.open_connections == 0):
             kills.violation(f"{sim.open_connections} sockets are open after the end")
         exact = kills.judge()
+    Listener().close()  # the next one of the same user clears away what killed programs left
     left = sorted(path.name for path in set(home.iterdir()) - before)
     if left:
         kills.violation(f"left in the temporary directory: {', '.join(left)}")

@@ -114,7 +114,9 @@ class _Call:
         self._frames = iter(frames)
 
     def next_frame(self) -> Frame:
-        return next(self._frames)
+        frame = next(self._frames, None)
+        assert frame is not None, "a stream without an end"
+        return frame
 
 
 class _Run:
@@ -203,8 +205,9 @@ def check_turn(data: bytes, rng: Random) -> str:
     history: list[Any] = [{"role": "user", "content": "hi"}]
     run.submit("first", history)
     run.listen()
-    if not run.ends["first"]:
+    while not run.ends["first"]:  # more than once where it is sent again
         run.feed(put.SocketFailed(ErrorCode.WEBSOCKET_CLOSED))
+        run.listen()
     output = _read_as_a_caller_does(run.frames["first"])
     run.submit("second", [*history, *output, {"role": "user", "content": "and?"}])
     run.listen()
@@ -326,7 +329,7 @@ def _interpret(frame: Frame) -> None:
         case FrameType.HELLO:
             channel.hello_from(frame)
         case FrameType.METADATA:
-            orjson.dumps(channel.metadata_from(frame.payload))
+            assert isinstance(channel.metadata_from(frame.payload), dict)
         case FrameType.STATUS:
             channel.status_from(frame.payload)
         case FrameType.FAILED | FrameType.FINISHED if frame.payload:
@@ -410,13 +413,23 @@ def _spoiled_turn(data: bytes, _: Sequence[bytes], rng: Random) -> bytes:
     return b"\n".join(messages)
 
 
+def _spoiled_channel(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
+    """Return frames with their bytes spoiled, or whole frames with what they carry spoiled."""
+    frames, _ = _decoded([data])
+    if not frames or rng.random() < 0.5:
+        return mutation.spoiled(data, others, rng)
+    at = rng.randrange(len(frames))
+    frames[at] = frames[at]._replace(payload=mutation.spoiled_json(frames[at].payload, corpus.EVENTS, rng))
+    return b"".join(map(channel.encode, frames))
+
+
 TURNS: Final = [b"\n".join(conversation) for conversation in corpus.CONVERSATIONS]
 TARGETS: Final = [
-    Target("event", check_event, corpus.EVENTS, mutation.spoiled_json, 50),
-    Target("turn", check_turn, TURNS, _spoiled_turn, 10),
-    Target("frames", check_frames, corpus.FRAMES, mutation.spoiled_frames, 10),
-    Target("channel", check_channel, corpus.CHANNELS, mutation.spoiled, 10),
-    Target("sse", check_sse, corpus.STREAMS, mutation.spoiled, 10),
-    Target("answer", check_answer, corpus.BODIES, mutation.spoiled_json, 10),
+    Target("event", check_event, corpus.EVENTS, mutation.spoiled_json, 60),
+    Target("turn", check_turn, TURNS, _spoiled_turn, 4),
+    Target("frames", check_frames, corpus.FRAMES, mutation.spoiled_frames, 9),
+    Target("channel", check_channel, corpus.CHANNELS, _spoiled_channel, 9),
+    Target("sse", check_sse, corpus.STREAMS, mutation.spoiled, 9),
+    Target("answer", check_answer, corpus.BODIES, mutation.spoiled_json, 9),
 ]
 

@@ -12,12 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pixir_actors import Client, Data, Request, Stream, StreamError
 from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext, same_history
 from tests.conftest import within
+from tests.scenarios.tally import Tally
 
 Item = dict[str, Any]
 
@@ -27,37 +28,6 @@ LIMIT: Final = within(20)
 OPTIONS: Final[dict[str, Any]] = {"degraded_for": None, "first_event_timeout": LIMIT, "idle_timeout": LIMIT}
 FAILING: Final = ("cut_before_first_event", "cut_within_event", "cut_mid_text", "abort_tcp", "close_with", "invalid_json")
 HARMLESS: Final = ("coalesce", "fragment", "unknown_events")
-
-
-@dataclass
-class Tally:
-    """What happened in some scenes, and what should not have."""
-
-    conversations: int = 0
-    turns: int = 0
-    deltas: int = 0
-    replays: int = 0
-    wire_bytes: int = 0
-    full_bytes: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    differences: list[str] = field(default_factory=list)
-
-    def add(self, other: Tally) -> None:
-        for name in ("conversations", "turns", "deltas", "replays", "wire_bytes", "full_bytes"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.reasons += other.reasons
-        self.failures += other.failures
-        self.differences += other.differences
-
-    def __str__(self) -> str:
-        share = self.deltas / max(1, self.turns)
-        return (
-            f"{self.conversations} conversations, {self.turns} turns: {self.deltas} deltas ({share:.0%}),"
-            f" {self.replays} replays, {self.wire_bytes} of {self.full_bytes} bytes on the wire;"
-            f" full because of {dict(self.reasons.most_common())}; failed by {dict(self.failures.most_common())};"
-            f" {len(self.differences)} differences"
-        )
 
 
 @dataclass
@@ -96,7 +66,7 @@ class Scene:
             self.sim = sim
             current: list[Conversation] = []
             while talks:
-                if not current or current[0] not in talks or self.rng.random() < 0.2:
+                if not current or current[0] not in talks or self.rng.random() < 0.12:
                     current = self.rng.sample(list(talks), min(len(talks), self.rng.choice([1, 1, 1, 2])))
                 current = [talk for talk in current if talk in talks]
                 self._turns(current)

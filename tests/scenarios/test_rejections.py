@@ -189,7 +189,6 @@ def test_a_limit_notice_between_turns_is_no_failure(talk_embedded: Talk, embedde
     caller = talk_embedded(sim)
     caller.say("first")
     sim.push(LIMIT)
-    sim.close_connection(1000, "connection limit reached")
     sim.wait_for(lambda seen: seen.open_connections == 0, within(5))
 
     answer = caller.say("second")

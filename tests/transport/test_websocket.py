@@ -439,16 +439,16 @@ def test_a_server_written_by_others_understands_and_is_understood() -> None:
             transport.send_text(b"x" * size)
             flush_all(transport)
             whole.messages += collect(transport, messages=1).messages
-            assert len(whole.messages) == count + 1
+            assert len(whole.messages) > count
         last = collect(transport)
-        assert last.messages == [b"in three fragments"]
+        assert (whole.messages + last.messages)[5:] == [b"in three fragments"], "it may come with the fifth echo"
         assert fault_of(last) == (ErrorCode.WEBSOCKET_CLOSED, {"close_code": 4000, "close_reason": "done"})
         transport.close()
         server.shutdown()
         running.join(within(5))
     del server
     gc.collect()  # the library leaves its selector to the collector
-    assert [len(message) for message in whole.messages] == [0, 125, 126, 65536, 1_000_000]
+    assert [len(message) for message in whole.messages[:5]] == [0, 125, 126, 65536, 1_000_000]
 
 
 # Whatever a server sends.
