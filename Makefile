@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check style types fuzz examples bench dist clean
+.PHONY: help run test check style types faults fuzz kills soak examples bench dist clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,8 +23,17 @@ style: $(INSTALLED) ## ruff
 types: $(INSTALLED) ## mypy --strict
 	$(BIN)/mypy
 
+faults: $(INSTALLED) ## every fault at every phase; writes docs/faults.md
+	PIXIR_WRITE_DOCS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+
 fuzz: $(INSTALLED) ## a million spoiled frames and events; ARGS="--inputs 5000000 --seed 7"
 	$(BIN)/python -m tests.long.fuzz $(ARGS)
+
+kills: $(INSTALLED) ## 200 rounds of SIGKILL and SIGSTOP under load; ARGS="--rounds 50 --seed 7"
+	$(BIN)/python -m tests.long.kills $(ARGS)
+
+soak: $(INSTALLED) ## 100,000 turns over 50 keys with faults, memory and all else flat; ARGS="--turns 20000 --keys 8"
+	$(BIN)/python -m tests.long.soak $(ARGS)
 
 examples: $(INSTALLED) ## every example, one after another
 	@for example in examples/[a-z]*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,7 +22,7 @@ from pixir_actors.dispatch.dispatcher import Dispatcher
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
-from pixir_actors.errors import InvalidSettings, StreamError, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidSettings, StreamError, SystemStartFailed
 from pixir_actors.events import Event
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
@@ -125,7 +126,7 @@ class Client:
         """Fold the events of a request: `acc = fun(event, acc)` for each, in this process and thread.
 
         A provider's in-band error is an event like any other. An exception of `fun` reaches the caller unchanged; the
-        request is cancelled then, and the next reset reason of the key is `stream_callback_failed`.
+        request, if it is still running, is cancelled then, and the key's next reset reason is `stream_callback_failed`.
 
         Raises:
             StreamError: As `Stream`; its `acc` is the accumulator so far.
@@ -203,7 +204,9 @@ class Client:
         if found.address is None:
             return []
         report = self._link.ask(found.address, m.GetStatus(self._link.number()), timeout=CANCEL_TIMEOUT)
-        return [] if report is None else list(report.connections)
+        if report is None:
+            raise StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.NOT_SENT))
+        return list(report.connections)
 
     def close(self, key: Key | None = None) -> None:
         """Close one key's connection now; without a key, close this client.
@@ -230,9 +233,14 @@ class Client:
         self._link.close()
 
 
+@cache
+def _http_installed() -> bool:
+    return find_spec("httpcore") is not None
+
+
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
-    if settings.transport != "websocket" and find_spec("httpcore") is None:
+    if settings.transport != "websocket" and not _http_installed():
         raise InvalidSettings("transport", settings.transport, "\"websocket\": HTTP needs pip install 'pixir_actors[http]'")
     proxy, ca_file = connection_environment(url, os.environ)
     ca_file = settings.ca_file or ca_file

@@ -163,6 +163,7 @@ class Stream:
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True):
+            self._call.abandon()
             warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=2)
 
 

@@ -31,8 +31,8 @@ LAYERS = {
     "transport.http transport.sse transport.tls transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.listener channel.local channel.sender",
     # processes
-    "actors": "actors actors.connection actors.intake actors.messages actors.outbox actors.process actors.registry "
-    "actors.shell actors.sink actors.supervisor actors.watch actors.wire",
+    "actors": "actors actors.connection actors.control actors.intake actors.messages actors.outbox actors.process actors.registry "
+    "actors.reporter actors.shell actors.sink actors.supervisor actors.watch actors.wire",
     "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link dispatch.local",
     "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
     # what a user sees

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
 from pixir_actors.actors.intake import Prepared
 from pixir_actors.actors.outbox import Outbox
+from pixir_actors.actors.reporter import Reporter
 from pixir_actors.actors.shell import ShellActor
 from pixir_actors.actors.sink import ChannelSink, Sink
 from pixir_actors.actors.wire import Wire
@@ -27,8 +29,7 @@ from pixir_actors.channel.sender import ChannelUnavailable
 from pixir_actors.core import actions as do
 from pixir_actors.core import fingerprint, inputs
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import transition
-from pixir_actors.core.report import describe
+from pixir_actors.core.lifecycle import transition, verdict
 from pixir_actors.core.state import Connection, State, Via
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
@@ -38,9 +39,10 @@ from pixir_actors.transport.websocket import open_websocket
 
 LINGER: Final = 1.0
 """Seconds a retired connection stays, to send back those who still have its address."""
-REPORT_INTERVAL: Final = 1.0
-SWEEP_INTERVAL: Final = 60.0
-"""Seconds after which a channel that nobody waits at is closed."""
+CHANNEL_IDLE: Final = 60.0
+"""Seconds without a request after which a channel is closed."""
+SWEEP_INTERVAL: Final = 15.0
+"""Seconds between two looks for channels that are idle, and requesters that do not acknowledge."""
 STASH_LIMIT: Final = 1000
 
 _ALARM: Final = "alarm"
@@ -58,7 +60,7 @@ class ConnectionActor(ShellActor):
 
     def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
         super().__init__(capabilities, **rest)
-        self._begin: m.Begin | None = None
+        self._begin: c.Begin | None = None
         self._supervisor: Any = None
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
         self._conn = Connection.new(now=time.monotonic(), limits=Settings())
@@ -66,14 +68,17 @@ class ConnectionActor(ShellActor):
             self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
         )
         self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
-        self._reported_at = float("-inf")
-        self._reporting = self._sweeping = False
+        self._reporter: Reporter | None = None
+        self._sweeping = False
         self._outbox = self._new_outbox("")
+        if not self.in_process:
+            # From birth: the parent may be killed before its introduction comes.
+            process.die_with_parent(os.getppid())
 
     # Messages
 
     def handle(self, message: Any, sender: Any) -> None:
-        if isinstance(message, m.Begin):
+        if isinstance(message, c.Begin):
             self._start(message, sender)
         elif self._begin is None:
             if len(self._stash) < STASH_LIMIT:
@@ -83,10 +88,10 @@ class ConnectionActor(ShellActor):
             if handler is not None:
                 handler(self, message, sender)
 
-    def _start(self, begin: m.Begin, supervisor: Any) -> None:
+    def _start(self, begin: c.Begin, supervisor: Any) -> None:
         self._supervisor = supervisor
         if not self.can_watch:
-            self.send(supervisor, m.StartFailed(begin.connection_id, "no_watch"))
+            self.send(supervisor, c.StartFailed(begin.connection_id, "no_watch"))
             self.end()
             return
         if begin.supervisor_pid is not None:
@@ -96,10 +101,15 @@ class ConnectionActor(ShellActor):
                 self.end()
                 return
         self._begin = begin
+        self._reporter = Reporter(
+            begin,
+            send=lambda report: self.send(supervisor, report),
+            wake_after=lambda delay: self.wake_after(delay, _REPORT),
+        )
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
         self._outbox = self._new_outbox(begin.connection_id)
         self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
-        self.send(supervisor, m.Began(begin.connection_id, os.getpid()))
+        self.send(supervisor, c.Began(begin.connection_id, os.getpid()))
         self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []
         for message, sender in stash:
@@ -115,16 +125,14 @@ class ConnectionActor(ShellActor):
         )
 
     def _submit(self, submit: m.Submit, sender: Any) -> None:
+        if self._outbox.find(submit.request_id, submit.channel, sender) is not None:
+            self.send(sender, m.Accepted(submit.request_id, self._connection_id))  # it came twice, and runs once
+            return
         try:
             request = Prepared(submit)
             ticket = self._outbox.hold(submit, sender)
-        except InvalidRequest as error:
-            wrong = Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
-            self.send(sender, m.Refused(submit.request_id, wrong))
-            return
-        except ChannelUnavailable as error:
-            no_channel = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason=f"channel_{error.reason}")
-            self.send(sender, m.Refused(submit.request_id, no_channel))
+        except (InvalidRequest, ChannelUnavailable) as error:
+            self.send(sender, m.Refused(submit.request_id, _refusal(error)))
             return
         # What the server did since the last poll is heard first: a socket that it closed is not written to.
         if self._conn.state is State.IDLE:
@@ -146,19 +154,20 @@ class ConnectionActor(ShellActor):
         self.send(sender, m.Probed(probe.request_id, held))
 
     def _status(self, ask: m.GetStatus, sender: Any) -> None:
-        self.send(sender, m.StatusReport(ask.ask_id, (self._describe(),)))
+        assert self._reporter is not None
+        self.send(sender, m.StatusReport(ask.ask_id, (self._reporter.status(self._conn),)))
 
     def _acknowledged(self, ack: m.BatchAck, sender: Any) -> None:
         self._outbox.acknowledged(sender, ack.sequence, time.monotonic())
 
-    def _retire_answered(self, answer: m.RetireAnswer, _: Any) -> None:
+    def _retire_answered(self, answer: c.RetireAnswer, _: Any) -> None:
         self._drive([inputs.RetireAnswered(answer.granted)])
 
-    def _evict(self, _: m.Evict, __: Any) -> None:
+    def _evict(self, _: c.Evict, __: Any) -> None:
         self._drive([inputs.EvictAsked()])
 
-    def _stop_asked(self, stop: m.StopConnection, _: Any) -> None:
-        self._drive([inputs.StopAsked(stop.code)])
+    def _stop_asked(self, stop: c.StopConnection, _: Any) -> None:
+        self._drive([inputs.StopAsked(stop.code, linger=stop.linger)])
 
     # Wakeups
 
@@ -167,10 +176,10 @@ class ConnectionActor(ShellActor):
         if name == _ALARM:
             self._drive([inputs.AlarmRang(token)])
         elif name == _REPORT:
-            self._reporting = False
-            self._report(now)
+            if self._reporter is not None:
+                self._reporter.due(self._conn)
         elif name == _SWEEP:
-            self._sweeping = self._outbox.sweep(now)
+            self._sweeping = self._outbox.sweep(now, unused_for=CHANNEL_IDLE)
             if self._sweeping:
                 self.wake_after(SWEEP_INTERVAL, _SWEEP)
         elif name == _EXIT:
@@ -196,7 +205,8 @@ class ConnectionActor(ShellActor):
                 pending.extend(
                     inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in self._outbox.overfull()
                 )
-        self._report_later()
+        if self._reporter is not None:
+            self._reporter.changed()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:
         submit = self._outbox[action.request_id].submit
@@ -208,8 +218,7 @@ class ConnectionActor(ShellActor):
             step_timeout=submit.settings.connect_timeout,
             max_message_bytes=submit.settings.max_message_bytes,
         )
-        self._wire.open(target, action.token, action.via)
-        return ()
+        return self._wire.open(target, action.token, action.via)
 
     def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:
         self._wire.abandon()
@@ -292,11 +301,11 @@ class ConnectionActor(ShellActor):
         return ()
 
     def _ask_retire(self, _: do.AskRetire) -> Iterable[inputs.Input]:
-        self.send(self._supervisor, m.Retire(self._connection_id))
+        self.send(self._supervisor, c.Retire(self._connection_id))
         return ()
 
     def _answer_evict(self, action: do.AnswerEvict) -> Iterable[inputs.Input]:
-        self.send(self._supervisor, m.EvictAnswer(self._connection_id, action.accepted))
+        self.send(self._supervisor, c.EvictAnswer(self._connection_id, action.accepted))
         return ()
 
     def _stop(self, action: do.Stop) -> Iterable[inputs.Input]:
@@ -305,30 +314,6 @@ class ConnectionActor(ShellActor):
         else:
             self.end()
         return ()
-
-    def _report_later(self) -> None:
-        if self._reporting or self._begin is None:
-            return
-        now = time.monotonic()
-        if now - self._reported_at >= REPORT_INTERVAL:
-            self._report(now)
-        else:
-            self._reporting = True
-            self.wake_after(REPORT_INTERVAL, _REPORT)
-
-    def _report(self, now: float) -> None:
-        self._reported_at = now
-        self.send(self._supervisor, m.Report(self._connection_id, self._describe()))
-
-    def _describe(self) -> Any:
-        assert self._begin is not None
-        return describe(
-            self._conn,
-            now=time.monotonic(),
-            key=self._begin.label,
-            connection_id=self._connection_id,
-            pid=os.getpid(),
-        )
 
     @property
     def _connection_id(self) -> str:
@@ -345,9 +330,9 @@ class ConnectionActor(ShellActor):
         self._unsent = None
         self._wire.close()
         self._wire.abandon()
-        broken = failure_payload(Failure.of(ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS))
         for ticket in self._outbox:
-            self._outbox.put(ticket.number, FrameType.FAILED, broken)
+            broken = Failure.of(ErrorCode.INTERNAL_ERROR, verdict(self._conn, ticket.number))
+            self._outbox.put(ticket.number, FrameType.FAILED, failure_payload(broken))
         now = time.monotonic()
         self._outbox.flush(now)
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
@@ -360,6 +345,12 @@ class ConnectionActor(ShellActor):
         if self._conn.state is not State.STOPPED:
             self._drive([inputs.StopAsked(ErrorCode.SHUTTING_DOWN)])
         self._outbox.close()
+
+
+def _refusal(error: InvalidRequest | ChannelUnavailable) -> Failure:
+    if isinstance(error, InvalidRequest):
+        return Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
+    return Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason=f"channel_{error.reason}")
 
 
 def _encoded(failure: Failure) -> bytes:
@@ -376,9 +367,9 @@ _HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {
     m.Probe: ConnectionActor._probe,
     m.GetStatus: ConnectionActor._status,
     m.BatchAck: ConnectionActor._acknowledged,
-    m.RetireAnswer: ConnectionActor._retire_answered,
-    m.Evict: ConnectionActor._evict,
-    m.StopConnection: ConnectionActor._stop_asked,
+    c.RetireAnswer: ConnectionActor._retire_answered,
+    c.Evict: ConnectionActor._evict,
+    c.StopConnection: ConnectionActor._stop_asked,
 }
 
 _PERFORM: Final[dict[type, Callable[[ConnectionActor, Any], Iterable[inputs.Input]]]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pixir_actors.actors.messages import Submit
 from pixir_actors.core import fingerprint, payload, server_event
 from pixir_actors.core.state import TurnRequest
+from pixir_actors.errors import InvalidRequest
 
 
 class Prepared:
@@ -16,10 +17,15 @@ class Prepared:
 
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
-        self._payload, self._body = payload.full_payload(submit.body.reveal())
-        self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
-        self._bearer = fingerprint.bearer(submit.headers.reveal())
-        self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), submit.settings.identity)
+        try:
+            self._payload, self._body = payload.full_payload(submit.body.reveal())
+            self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
+            self._bearer = fingerprint.bearer(submit.headers.reveal())
+            self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), submit.settings.identity)
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InvalidRequest):
+                raise
+            raise InvalidRequest("Submit", "is malformed: build it with Submit.of") from None
 
     def turn_request(self, number: int, *, now: float, jitter: float) -> TurnRequest:
         """Return the request as the machine sees it; `number` names it there."""

@@ -18,7 +18,7 @@ from pixir_actors.core import fingerprint, payload
 from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import Secret, digest
 from pixir_actors.core.state import Purpose
-from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
+from pixir_actors.errors import Failure, InvalidRequest
 from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Headers, Request
 from pixir_actors.settings import Settings
@@ -191,8 +191,9 @@ class Examined:
 class Submit:
     """Run one request. Sent to a connection; answered with `Accepted` or `Refused`, then by frames.
 
-    Frames end with exactly one `FINISHED` or `FAILED` (in a `Batch`: one `Ended`). A failure `connection_lost` with the detail
-    `moved` means that this connection is ending and has not touched the request: ask the supervisor again and send it there.
+    Frames end with exactly one `FINISHED` or `FAILED` (in a `Batch`: one `Ended`). A failure `connection_lost` with the
+    detail `moved` means that this connection is ending and has not touched the request: ask the supervisor again and send
+    it there. The same `Submit` twice, as when a message is delivered again, runs once.
 
     Attributes:
         request_id: Greater than 0, unique among the sender's requests.
@@ -350,84 +351,6 @@ class BatchAck:
     """The batch of that `sequence` has been taken. Sent to the connection that it came from, which may send the next."""
 
     sequence: int
-
-
-# --- between supervisor and connection ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A connection's first message: who it is. Sent by the supervisor; answered with `Began`.
-
-    Attributes:
-        connection_id: Names this process.
-        label: For status and the process name.
-        reset_reason: Why it starts cold, if an earlier process of the key was warm: "connection_crashed" or "evicted".
-        supervisor_pid: The process to die with, or None where both share one.
-    """
-
-    connection_id: str
-    label: str
-    reset_reason: str | None
-    supervisor_pid: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """The answer to `Begin`: the connection is up; its sender address is the one to give to others."""
-
-    connection_id: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartFailed:
-    """The answer to `Begin` of a connection that cannot run here; `reason` is a word."""
-
-    connection_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A connection's status, at most about once a second. Sent to the supervisor, not answered."""
-
-    connection_id: str
-    status: ConnectionStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Sent by an idle connection to the supervisor, which forgets the key first and answers with `RetireAnswer`."""
-
-    connection_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RetireAnswer:
-    """The answer to `Retire`: not granted when somebody has just been given the connection's address."""
-
-    granted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """Make room for another key, if idle. Sent by the supervisor; answered with `EvictAnswer`."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvictAnswer:
-    """The answer to `Evict`: whether the connection makes room; if so it ends."""
-
-    connection_id: str
-    accepted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StopConnection:
-    """End now. Sent by the supervisor; requests fail with `code`. Not answered but by the process's end."""
-
-    code: ErrorCode
 
 
 ANSWERS: Final[dict[type, tuple[type, ...]]] = {

@@ -48,6 +48,7 @@ class Outbox:
         self._channels: dict[str, ChannelSink] = {}
         self._requesters: list[MessageSink] = []
         self._frames: dict[Sink, list[bytes]] = {}
+        self._used_at: dict[Sink, float] = {}
         self._count = 0
 
     def __iter__(self) -> Iterator[Ticket]:
@@ -89,6 +90,7 @@ class Outbox:
         """Hand the frames to their sinks."""
         frames, self._frames = self._frames, {}
         for sink, encoded in frames.items():
+            self._used_at[sink] = now
             sink.write(b"".join(encoded))
         for requester in self._requesters:
             requester.pass_on(now)
@@ -115,14 +117,20 @@ class Outbox:
         self._channels = {path: other for path, other in self._channels.items() if other is not sink}
         self._requesters = [other for other in self._requesters if other is not sink]
         self._frames.pop(sink, None)
+        self._used_at.pop(sink, None)
 
-    def sweep(self, now: float) -> bool:
-        """Close sinks that nobody waits at, and report those that have gone; say whether any is left."""
+    def sweep(self, now: float, *, unused_for: float) -> bool:
+        """Close sinks that nobody waits at, and report those that have gone; say whether any is left.
+
+        Args:
+            now: Monotonic seconds.
+            unused_for: Seconds for which nothing was written to a sink that is closed.
+        """
         sinks: list[Sink] = [*self._channels.values(), *self._requesters]
         for sink in sinks:
             if sink.gone(now):
                 self._on_gone(sink)
-            elif not self.of_sink(sink) and not sink.buffered():
+            elif not self.of_sink(sink) and not sink.buffered() and now - self._used_at.get(sink, now) >= unused_for:
                 self.drop(sink)
         return bool(self._channels or self._requesters)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
+MAX_DESCRIPTORS: Final = 2**20
 
 
 def die_with_parent(parent_pid: int) -> bool:
@@ -34,11 +35,12 @@ def name_process(name: str) -> None:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open descriptors as far as allowed; return it."""
+    """Raise the limit of open descriptors as far as allowed and useful; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def child_lives(pid: int) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from thespian.actors import ChildActorExited
 
+from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
 from pixir_actors.actors.connection import ConnectionActor
@@ -69,11 +70,10 @@ class SupervisorActor(ShellActor):
 
     def handle(self, message: Any, sender: Any) -> None:
         self._prepare()
+        handler = _HANDLERS.get(type(message))
         if isinstance(message, ChildActorExited):
             self._child_exited(message.childAddress)
-            return
-        handler = _HANDLERS.get(type(message))
-        if handler is not None:
+        elif handler is not None:
             handler(self, message, sender)
         self._tick_later()
 
@@ -127,9 +127,9 @@ class SupervisorActor(ShellActor):
         reason = self._registry.reason(ask.key)
         self._registry.add(child)
         pid = None if self.in_process else os.getpid()
-        self.send(address, m.Begin(connection_id, ask.label, reason, pid))
+        self.send(address, c.Begin(connection_id, ask.label, reason, pid))
 
-    def _began(self, began: m.Began, sender: Any) -> None:
+    def _began(self, began: c.Began, sender: Any) -> None:
         child = self._registry.of_id(began.connection_id)
         if child is None:
             return
@@ -146,7 +146,7 @@ class SupervisorActor(ShellActor):
     def _refuse(self, ask: m.EnsureStarted, asker: Any, failure: Failure) -> None:
         self.send(asker, m.StartRefused(ask.ask_id, failure))
 
-    def _start_failed(self, failed: m.StartFailed, _: Any) -> None:
+    def _start_failed(self, failed: c.StartFailed, _: Any) -> None:
         child = self._registry.of_id(failed.connection_id)
         if child is not None:
             self._fail_start(child, failed.reason)
@@ -175,10 +175,10 @@ class SupervisorActor(ShellActor):
         if child is None:
             return False
         child.evicting, child.silent = True, 0
-        self.send(child.address, m.Evict())
+        self.send(child.address, c.Evict())
         return True
 
-    def _evict_answered(self, answer: m.EvictAnswer, _: Any) -> None:
+    def _evict_answered(self, answer: c.EvictAnswer, _: Any) -> None:
         child = self._registry.of_id(answer.connection_id)
         if child is None:
             return
@@ -194,12 +194,12 @@ class SupervisorActor(ShellActor):
             waiting = self._for_room.pop(0)
             self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
 
-    def _retire(self, ask: m.Retire, sender: Any) -> None:
+    def _retire(self, ask: c.Retire, sender: Any) -> None:
         child = self._registry.of_id(ask.connection_id)
         granted = child is None or child.leaving or time.monotonic() - child.used_at > RETIRE_GRACE
         if child is not None and granted:
             self._registry.forget(child)
-        self.send(sender, m.RetireAnswer(granted))
+        self.send(sender, c.RetireAnswer(granted))
 
     def _child_exited(self, address: Any) -> None:
         child = self._registry.of_address(address)
@@ -246,7 +246,7 @@ class SupervisorActor(ShellActor):
 
     def _answered(self, report: m.StatusReport, _: Any) -> None:
         for status in report.connections:
-            self._reported(m.Report(status.connection_id, status), None)
+            self._reported(c.Report(status.connection_id, status), None)
 
     def _lives(self, child: Child) -> None:
         if child.leaving:
@@ -279,7 +279,7 @@ class SupervisorActor(ShellActor):
 
     # Status and ending
 
-    def _reported(self, report: m.Report, _: Any) -> None:
+    def _reported(self, report: c.Report, _: Any) -> None:
         child = self._registry.of_id(report.connection_id)
         if child is not None:
             child.report(report.status, time.monotonic())
@@ -302,7 +302,7 @@ class SupervisorActor(ShellActor):
 
     def _stop_child(self, child: Child, code: ErrorCode) -> None:
         self._registry.forget(child)
-        self.send(child.created_address if child.address is None else child.address, m.StopConnection(code))
+        self.send(child.created_address if child.address is None else child.address, c.StopConnection(code))
 
     def _stop_all(self, ask: m.StopAll, asker: Any) -> None:
         self._stopping = (asker, ask.ask_id)
@@ -349,11 +349,11 @@ class SupervisorActor(ShellActor):
 
 _HANDLERS: Final[dict[type, Callable[[SupervisorActor, Any, Any], None]]] = {
     m.EnsureStarted: SupervisorActor._ensure_started,
-    m.Began: SupervisorActor._began,
-    m.StartFailed: SupervisorActor._start_failed,
-    m.EvictAnswer: SupervisorActor._evict_answered,
-    m.Retire: SupervisorActor._retire,
-    m.Report: SupervisorActor._reported,
+    c.Began: SupervisorActor._began,
+    c.StartFailed: SupervisorActor._start_failed,
+    c.EvictAnswer: SupervisorActor._evict_answered,
+    c.Retire: SupervisorActor._retire,
+    c.Report: SupervisorActor._reported,
     m.FindConnection: SupervisorActor._find,
     m.Suspect: SupervisorActor._suspect,
     m.StatusReport: SupervisorActor._answered,

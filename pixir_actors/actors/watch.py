@@ -60,16 +60,20 @@ class Watch:
     def dispatch(self) -> None:
         """Call the handlers of what is ready, each once. Never blocks."""
         again, self._again = self._again, []
-        ready = self._epoll.poll(0)
-        for fd, events in ready:
-            if fd == self._alarm:
-                os.eventfd_read(fd)
-                continue
-            handler = self._handlers.get(fd)
-            if handler is not None:  # an earlier handler may have removed it
-                handler(bool(events & ~select.EPOLLOUT))
-        for call in again:
-            call()
+        # Paired at once: a handler may close another's descriptor, and its number may be given out again meanwhile.
+        ready = [(fd, events, self._handlers.get(fd)) for fd, events in self._epoll.poll(0)]
+        try:
+            for fd, events, handler in ready:
+                if fd == self._alarm:
+                    os.eventfd_read(fd)
+                elif handler is not None and self._handlers.get(fd) is handler:
+                    handler(bool(events & ~select.EPOLLOUT))
+            while again:
+                again.pop(0)()
+        finally:
+            # After a handler that raised, what was still to be called is called in the next round: no poll repeats it.
+            for call in again:
+                self.again(call)
 
     def close(self) -> None:
         """Close the descriptor. The process's end does it too; never while Thespian watches it. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -37,11 +38,16 @@ class Wire:
         self._transport: Transport | None = None
         self._written_before: int | None = None  # bytes written before the request that is being written
 
-    def open(self, target: Target, token: int, via: Via) -> None:
-        """Start opening a socket; its end is fed as `Connected` or `ConnectFailed`."""
+    def open(self, target: Target, token: int, via: Via) -> list[inputs.Input]:
+        """Start opening a socket; its end is fed as `Connected` or `ConnectFailed`, or returned if there is no start."""
         self._token = token
-        self._connector = self._connect[via](target)
+        try:
+            self._connector = self._connect[via](target)
+        except OSError as error:
+            reason = "too_many_open_files" if error.errno in (errno.EMFILE, errno.ENFILE) else "os_error"
+            return [inputs.ConnectFailed(token, ErrorCode.WEBSOCKET_CONNECT_FAILED, {"reason": reason})]
         self._watch.add(self._connector.fileno(), self._opened)
+        return []
 
     def abandon(self) -> None:
         """Give up opening, if that is under way."""

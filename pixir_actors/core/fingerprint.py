@@ -22,7 +22,11 @@ def endpoint(url: str, *, allow_plaintext: bool) -> str:
     Raises:
         InvalidRequest: Another scheme, no host, or plain ws beyond loopback without `allow_plaintext`.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise InvalidRequest("url", "cannot be parsed: its host or port is malformed") from None
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
         raise InvalidRequest("url", f"has the scheme {parts.scheme!r}: allowed are http, https, ws, wss")
@@ -31,7 +35,7 @@ def endpoint(url: str, *, allow_plaintext: bool) -> str:
     if scheme == "ws" and not allow_plaintext and not is_loopback(parts.hostname):
         raise InvalidRequest("url", "is plain ws beyond loopback: use https or wss, or set allow_plaintext=True")
     netloc = parts.netloc
-    if parts.port == _DEFAULT_PORTS[scheme]:
+    if port == _DEFAULT_PORTS[scheme]:
         netloc = netloc.rpartition(":")[0]
     return parts._replace(scheme=scheme, netloc=netloc).geturl()
 

@@ -92,9 +92,10 @@ class EvictAsked:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """The connection is to end now, whatever runs."""
+    """The connection is to end now, whatever runs; with `linger`, its process stays a moment to send back who comes."""
 
     code: ErrorCode = ErrorCode.CANCELLED
+    linger: bool = False
 
 
 Input = (

@@ -649,6 +649,9 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out
         _drop_socket(step, ResetReason.ENDPOINT_CHANGED)
     elif fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT:
         _drop_socket(step, ResetReason.CONNECTION_LIMIT, even_cold=True)
+    elif fault is not None and fault.rejection is Rejection.UNAUTHORIZED:
+        # It keeps the bearer that was refused, and the server is about to close it.
+        _drop_socket(step, ResetReason.RESPONSE_FAILED)
     elif turn.phase is Phase.SENDING or out_of_step:
         # Half a request stands in the buffer, or the next request would be answered by what stands behind this event.
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED)
@@ -723,6 +726,13 @@ def _end_turn(step: _Step) -> None:
 
 
 # Failing
+
+
+def verdict(connection: Connection, request_id: Any) -> Delivery:
+    """Return the verdict over a request that is held, should it end now."""
+    turn = connection.turn
+    running = turn is not None and turn.request.request_id == request_id
+    return _overall(turn, _delivery(turn)) if running and turn is not None else Delivery.NOT_SENT
 
 
 def _delivery(turn: Turn) -> Delivery:
@@ -1090,7 +1100,7 @@ def _stop_asked(step: _Step, input: StopAsked) -> None:
     for request in step.conn.queue:
         _answer(step, request, Failure.of(input.code, Delivery.NOT_SENT))
     step.set(turn=None, queue=())
-    _stop(step, linger=False)
+    _stop(step, linger=input.linger)
 
 
 def _stop(step: _Step, *, linger: bool) -> None:

@@ -21,6 +21,8 @@ from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, Pi
 
 SUBMIT_TIMEOUT: Final = 10.0
 CANCEL_TIMEOUT: Final = 2.0
+TIMEOUT_GRACE: Final = 1.0
+"""Seconds that a connection gets to end a request at its `timeout`, with a better verdict than this side has."""
 PROBE_AFTER: Final = 10.0
 """Seconds of silence after which a connection is asked whether it is alive."""
 PROBE_TIMEOUT: Final = 5.0
@@ -52,7 +54,14 @@ class Call:
         self._connection: Connection | None = None
         self._source: Source | None = None
         self._ended = False
-        self._place()
+        timeout = submit.settings.timeout
+        # The connection ends a request at its time; this side only where that does not.
+        self._deadline = None if timeout is None else time.monotonic() + timeout + TIMEOUT_GRACE
+        try:
+            self._place()
+        except BaseException:
+            self.cancel()  # as for an interrupt, after the request was sent
+            raise
 
     def next_frame(self) -> Frame:
         """Return the next frame that is not about the request's way; the last one is FINISHED or FAILED.
@@ -74,15 +83,24 @@ class Call:
             elif frame.type == FrameType.FAILED and self._moved(frame):
                 self._place(moved=True)
                 continue
-            if frame.type in (FrameType.FINISHED, FrameType.FAILED):
+            if frame.type == FrameType.FAILED and failure_from(frame.payload).code is ErrorCode.SLOW_CONSUMER:
+                self.cancel()  # it may have been found slow on this side, and the connection knows nothing of it
+            elif frame.type in (FrameType.FINISHED, FrameType.FAILED):
                 self._end()
             return frame
+
+    def abandon(self) -> None:
+        """Let go of what has been received, without a word to the connection. Does not block."""
+        self._end()
 
     def cancel(self, *, callback_failed: bool = False) -> None:
         """Give the request up, if it has not ended. Returns within two seconds, whatever has died. Idempotent."""
         if self._ended:
             return
         self._end()
+        self._send_cancel(callback_failed=callback_failed)
+
+    def _send_cancel(self, *, callback_failed: bool = False) -> None:
         if self._connection is not None and not self._dispatcher.closing:
             cancel = m.Cancel(self._submit.request_id, self._submit.channel, callback_failed)
             self._link.ask(self._connection.address, cancel, timeout=CANCEL_TIMEOUT)
@@ -93,8 +111,13 @@ class Call:
         """Bring the request to a connection that takes it; `moved` says that the last one sent it back untouched."""
         while self._placements < PLACEMENTS:
             self._placements += 1
+            self._check_deadline(Delivery.NOT_SENT)
             connection = self._dispatcher.connection(self._ask, fresh=moved)
-            if self._try(connection) or self._taken_all_the_same(connection):
+            taken = self._try(connection) or self._taken_all_the_same(connection)
+            if self._ended:  # cancelled by another thread meanwhile
+                self._send_cancel()
+                raise self._failed(ErrorCode.CANCELLED, Delivery.AMBIGUOUS if taken else Delivery.NOT_SENT)
+            if taken:
                 return
             moved = True
         raise self._failed(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
@@ -148,17 +171,30 @@ class Call:
 
     # Waiting
 
+    def _check_deadline(self, delivery: Delivery) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.cancel()
+            raise self._failed(ErrorCode.REQUEST_TIMEOUT, delivery)
+
+    def _patience(self, seconds: float) -> float:
+        """Return `seconds`, or what is left of the request's time."""
+        return seconds if self._deadline is None else max(0.001, min(seconds, self._deadline - time.monotonic()))
+
     def _take(self) -> Frame:
         assert self._source is not None
         while True:
+            self._check_deadline(self._verdict())
             try:
-                frame = self._source.get(PROBE_AFTER) or self._probe()
+                frame = self._source.get(self._patience(PROBE_AFTER))
+                if frame is None and self._patience(PROBE_AFTER) >= PROBE_AFTER:
+                    frame = self._probe()
             except ChannelLost:
                 if self._may_retry():
                     self._place()
                     continue
                 code = ErrorCode.CONNECTION_UNRESPONSIVE if self._unanswered else ErrorCode.CONNECTION_LOST
-                raise self._failed(code, self._verdict(lost=True)) from None
+                # Closing the client, this side did not read to the end.
+                raise self._failed(code, self._verdict(lost=not self._dispatcher.closing)) from None
             except InboxClosed:
                 raise self._failed(ErrorCode.CANCELLED, self._verdict()) from None
             except ListenerClosed as closed:
@@ -195,14 +231,15 @@ class Call:
         self._unanswered = True
 
     def _ask_connection(self, question: m.Submit | m.Probe, *, timeout: float) -> Any | None:
-        """Ask the connection, as long as its channel has not broken."""
+        """Ask the connection, as long as its channel has neither brought a frame nor broken."""
         assert self._source is not None and self._connection is not None
         source = self._source
 
-        def broken() -> bool:
-            return source.lost is not None and not source.lost.clean
+        def pointless() -> bool:
+            return source.started or (source.lost is not None and not source.lost.clean)
 
-        return self._link.ask(self._connection.address, question, timeout=timeout, give_up=broken)
+        address = self._connection.address
+        return self._link.ask(address, question, timeout=self._patience(timeout), give_up=pointless)
 
     def _verdict(self, *, lost: bool = False) -> Delivery:
         if self._event_seen:

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from pixir_actors.core.fingerprint import is_loopback
+
 CA_VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 HTTP_SCHEME: Final = {"ws": "http", "http": "http", "wss": "https", "https": "https"}
 DEFAULT_PORT: Final = {"http": 80, "https": 443}
@@ -38,7 +40,7 @@ def _proxy(url: str, environ: Mapping[str, str]) -> str | None:
         return None
     proxy = _variable(f"{scheme}_proxy", environ) or _variable("all_proxy", environ)
     port = parts.port or DEFAULT_PORT[scheme]
-    if not proxy or _is_loopback(parts.hostname) or _bypassed(parts.hostname, port, _variable("no_proxy", environ)):
+    if not proxy or is_loopback(parts.hostname) or _bypassed(parts.hostname, port, _variable("no_proxy", environ)):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -50,11 +52,6 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
     if name == "http_proxy" and "REQUEST_METHOD" in environ:
         return ""
     return environ.get(name.upper(), "").strip()
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _bypassed(host: str, port: int, no_proxy: str) -> bool:

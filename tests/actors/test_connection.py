@@ -10,6 +10,7 @@ import pytest
 from thespian.actors import ActorExitRequest, ActorSystem
 
 from pixir_actors.actors import connection as module
+from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.channel import FrameType, Listener
@@ -62,8 +63,8 @@ class Peer:
 
     def begin(self, reset_reason: str | None = None) -> None:
         self.room.knows("c-1", self.address)
-        self.room.tell(self.address, m.Begin("c-1", "label", reset_reason, None))
-        assert self.room.wait_for(m.Began).connection_id == "c-1"
+        self.room.tell(self.address, c.Begin("c-1", "label", reset_reason, None))
+        assert self.room.wait_for(c.Began).connection_id == "c-1"
 
     def submit(self, request_id: int, *items: Any, settings: Settings = QUIET, **options: Any) -> None:
         """Submit a request and have it accepted."""
@@ -219,7 +220,7 @@ def test_a_cancel_while_a_socket_is_being_opened_abandons_the_attempt(begun: Pee
 
 def test_messages_of_unknown_type_are_ignored(begun: Peer, room: Room) -> None:
     begun.submit(1)
-    for stranger in ("text", 7, None, ("tuple",), m.Began("c-1", 1), m.Started(1, "c", None), object()):
+    for stranger in ("text", 7, None, ("tuple",), c.Began("c-1", 1), m.Started(1, "c", None), object()):
         room.tell(begun.address, stranger)
 
     assert begun.status().state in ("connecting", "streaming")
@@ -420,27 +421,27 @@ def test_it_reports_its_changes_but_at_most_once_per_interval(
 ) -> None:
     monkeypatch.setattr(module, "REPORT_INTERVAL", 0.05)
     peer.begin()
-    assert room.wait_for(m.Report).status.state == "disconnected"
+    assert room.wait_for(c.Report).status.state == "disconnected"
     peer.turn(1)
     peer.turn(2)
 
     def reported() -> bool:
-        reports = [message for message in room.unread if isinstance(message, m.Report)]
+        reports = [message for message in room.unread if isinstance(message, c.Report)]
         return bool(reports) and reports[-1].status.turns == 2
 
     room.run(reported)
     room.unread.clear()
-    assert not until(lambda: room.run() or room.has(m.Report), 0.15 / within(1)), "nothing has changed since"
+    assert not until(lambda: room.run() or room.has(c.Report), 0.15 / within(1)), "nothing has changed since"
 
 
 def test_an_idle_connection_asks_before_it_retires_and_goes_on_if_it_is_needed(begun: Peer, room: Room) -> None:
     begun.turn(1, idle_close_after=0.01)
-    assert room.wait_for(m.Retire) == m.Retire("c-1")
-    room.tell(begun.address, m.RetireAnswer(granted=False))
+    assert room.wait_for(c.Retire) == c.Retire("c-1")
+    room.tell(begun.address, c.RetireAnswer(granted=False))
     assert begun.status().state == "idle"
-    assert room.wait_for(m.Retire) == m.Retire("c-1")
+    assert room.wait_for(c.Retire) == c.Retire("c-1")
     begun.submit(2)
-    room.tell(begun.address, m.RetireAnswer(granted=False))
+    room.tell(begun.address, c.RetireAnswer(granted=False))
 
     begun.sent(2)
     begun.transport.push(completed())
@@ -452,9 +453,9 @@ def test_a_request_that_comes_while_it_retires_is_sent_back_untouched(
 ) -> None:
     monkeypatch.setattr(module, "LINGER", 0.05)
     begun.turn(1, idle_close_after=0.01)
-    room.wait_for(m.Retire)
+    room.wait_for(c.Retire)
     begun.submit(2)
-    room.tell(begun.address, m.RetireAnswer(granted=True))
+    room.tell(begun.address, c.RetireAnswer(granted=True))
     begun.submit(3)
 
     for number in (2, 3):
@@ -473,14 +474,14 @@ def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
     monkeypatch.setattr(module, "LINGER", 0.01)
     begun.submit(1)
     begun.sent(1)
-    room.tell(begun.address, m.Evict())
-    assert room.wait_for(m.EvictAnswer) == m.EvictAnswer("c-1", accepted=False)
+    room.tell(begun.address, c.Evict())
+    assert room.wait_for(c.EvictAnswer) == c.EvictAnswer("c-1", accepted=False)
     begun.transport.push(completed())
     assert room.finished(1)
 
-    room.tell(begun.address, m.Evict())
+    room.tell(begun.address, c.Evict())
 
-    assert room.wait_for(m.EvictAnswer) == m.EvictAnswer("c-1", accepted=True)
+    assert room.wait_for(c.EvictAnswer) == c.EvictAnswer("c-1", accepted=True)
     assert begun.transport.closed
     room.run(lambda: begun.actor.ended)
 
@@ -490,7 +491,7 @@ def test_one_that_is_stopped_answers_everybody_and_ends(begun: Peer, room: Room,
     begun.submit(1)
     begun.submit(2)
     begun.sent(1)
-    room.tell(begun.address, m.StopConnection(code))
+    room.tell(begun.address, c.StopConnection(code))
 
     assert [room.failure(number).code for number in (1, 2)] == [code, code]
     assert begun.actor.ended
@@ -512,6 +513,6 @@ def test_where_nothing_can_be_watched_it_says_so_and_ends() -> None:
     system._systemBase.system.capabilities["Thespian ActorSystem Name"] = "other"
     address = system.createActor(ConnectionActor)
 
-    assert system.ask(address, m.Begin("c-1", "label", None, None), 1) == m.StartFailed("c-1", "no_watch")
+    assert system.ask(address, c.Begin("c-1", "label", None, None), 1) == c.StartFailed("c-1", "no_watch")
     assert system.ask(address, m.GetStatus(1), 0.05) is None
     system.shutdown()

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.channel.frame import Frame, FrameType, encode, failure_payload, metadata_payload
 from pixir_actors.core import payload
@@ -54,15 +55,15 @@ EXAMPLES: dict[type, Any] = {
     m.Probed: m.Probed(7, True),
     m.Batch: m.Batch("c-1", 1, Secret(b"".join(map(encode, FRAMES)))),
     m.BatchAck: m.BatchAck(1),
-    m.Begin: m.Begin("c-1", "label", None, 1),
-    m.Began: m.Began("c-1", 1),
-    m.StartFailed: m.StartFailed("c-1", "no_watch"),
-    m.Report: m.Report("c-1", STATUS),
-    m.Retire: m.Retire("c-1"),
-    m.RetireAnswer: m.RetireAnswer(True),
-    m.Evict: m.Evict(),
-    m.EvictAnswer: m.EvictAnswer("c-1", True),
-    m.StopConnection: m.StopConnection(ErrorCode.CANCELLED),
+    c.Begin: c.Begin("c-1", "label", None, 1),
+    c.Began: c.Began("c-1", 1),
+    c.StartFailed: c.StartFailed("c-1", "no_watch"),
+    c.Report: c.Report("c-1", STATUS),
+    c.Retire: c.Retire("c-1"),
+    c.RetireAnswer: c.RetireAnswer(True),
+    c.Evict: c.Evict(),
+    c.EvictAnswer: c.EvictAnswer("c-1", True),
+    c.StopConnection: c.StopConnection(ErrorCode.CANCELLED),
 }
 CLASSES = [
     value
@@ -70,7 +71,7 @@ CLASSES = [
     if inspect.isclass(value) and value.__module__ == m.__name__ and value is not m.Ended  # which is in a batch
 ]
 BETWEEN_SUPERVISOR_AND_CONNECTION = [
-    m.Begin, m.Began, m.StartFailed, m.Report, m.Retire, m.RetireAnswer, m.Evict, m.EvictAnswer, m.StopConnection
+    c.Begin, c.Began, c.StartFailed, c.Report, c.Retire, c.RetireAnswer, c.Evict, c.EvictAnswer, c.StopConnection
 ]  # fmt: skip
 PUBLIC = [kind for kind in CLASSES if kind not in BETWEEN_SUPERVISOR_AND_CONNECTION]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pixir_actors.actors import process
 from tests.conftest import is_running, until, within
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,27 @@ def test_a_process_dies_with_its_parent_and_knows_whether_that_is_still_there(of
         parent.kill()
         with parent:
             pass
+
+
+def test_a_child_is_killed_also_when_it_is_stopped_and_nobody_else_is() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    os.kill(child.pid, signal.SIGSTOP)
+    assert process.child_lives(child.pid)
+    process.kill_child(child.pid)
+    assert until(lambda: not process.child_lives(child.pid)), "a zombie does not live"
+    process.kill_child(child.pid)
+    assert child.wait(within(5)) == -signal.SIGKILL
+
+    assert not process.child_lives(child.pid)
+    parent, grandchild, _ = start(0)
+    try:
+        assert not process.child_lives(grandchild)
+        process.kill_child(grandchild)
+        assert is_running(grandchild)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        with parent:
+            parent.kill()
 
 
 def run(script: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from thespian.actors import ActorExitRequest
+from thespian.actors import ActorExitRequest, ChildActorExited
 
 from pixir_actors.actors import connection as connection_module
+from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import supervisor as module
 from pixir_actors.actors.connection import ConnectionActor
@@ -154,13 +155,13 @@ def test_those_who_ask_while_it_starts_are_answered_when_it_is_up(desk: Desk, ro
 
     desk.mute = False
     child = desk.child("a")
-    room.tell(child.created_address, m.Begin(child.connection_id, "label", None, None))
+    room.tell(child.created_address, c.Begin(child.connection_id, "label", None, None))
     # It takes the test for its supervisor; what it says is passed on.
-    began = room.wait_for(m.Began)
+    began = room.wait_for(c.Began)
     room.tell(desk.address, began)
 
     assert [room.wait_for(m.Started, ask_id=ask).connection_id for ask in (1, 2)] == [child.connection_id] * 2
-    room.tell(desk.address, began, m.Began("of nobody", 1))
+    room.tell(desk.address, began, c.Began("of nobody", 1))
     assert not room.has(m.Started)
 
 
@@ -168,7 +169,7 @@ def test_a_connection_that_cannot_run_is_answered_and_forgotten(desk: Desk, room
     desk.mute = True
     room.tell(desk.address, desk.question("a"))
     child = desk.child("a")
-    room.tell(desk.address, m.StartFailed(child.connection_id, "no_watch"), m.StartFailed("of nobody", "no_watch"))
+    room.tell(desk.address, c.StartFailed(child.connection_id, "no_watch"), c.StartFailed("of nobody", "no_watch"))
 
     refused = room.wait_for(m.StartRefused)
     assert refused.failure.code is ErrorCode.WEBSOCKET_START_FAILED
@@ -189,7 +190,7 @@ def test_a_connection_that_does_not_come_up_in_time_is_answered_forgotten_and_st
 
     assert refused.failure.code is ErrorCode.WEBSOCKET_START_FAILED
     assert refused.failure.details == {"reason": "timeout"}
-    assert m.StopConnection in [kind for _, kind in desk.received]
+    assert c.StopConnection in [kind for _, kind in desk.received]
     desk.mute = False
     assert desk.start("a").connection_id != slow.connection_id
 
@@ -205,8 +206,8 @@ def test_a_connection_that_ends_while_it_starts_is_answered(desk: Desk, room: Ro
 
 def test_unknown_messages_are_ignored(desk: Desk, room: Room) -> None:
     started = desk.start("a")
-    stranger = m.Report("of nobody", next(iter(desk.status().values())))
-    for message in ("text", None, 7, m.Probe(1), m.EvictAnswer("of nobody", True), stranger):
+    stranger = c.Report("of nobody", next(iter(desk.status().values())))
+    for message in ("text", None, 7, m.Probe(1), c.EvictAnswer("of nobody", True), stranger):
         room.tell(desk.address, message)
 
     assert desk.start("a") == m.Started(2, started.connection_id, started.address)
@@ -248,7 +249,7 @@ def test_the_longest_idle_connection_makes_room_and_says_so_when_it_is_asked_for
 
     assert desk.registry.of_key(key("a")) is None
     assert desk.child("b").connection_id == second.connection_id
-    assert [name for name, kind in desk.received if kind is m.Evict] == [first.connection_id]
+    assert [name for name, kind in desk.received if kind is c.Evict] == [first.connection_id]
     again = desk.start("a", max_connections=3)
     desk.run(again, 3)
     assert room.evidence(3)["continuation_reset_reason"] == "evicted"
@@ -269,7 +270,7 @@ def test_one_that_became_busy_stays_and_the_next_is_asked(desk: Desk, room: Room
 
     desk.start("c", max_connections=2)
 
-    assert [name for name, kind in desk.received if kind is m.Evict] == [first.connection_id, second.connection_id]
+    assert [name for name, kind in desk.received if kind is c.Evict] == [first.connection_id, second.connection_id]
     assert desk.child("a").connection_id == first.connection_id
     assert not room.ends(3)
 
@@ -335,19 +336,19 @@ def test_one_whose_address_was_just_given_out_may_not_retire(
 ) -> None:
     started = desk.start("a")
     monkeypatch.setattr(module, "RETIRE_GRACE", 60.0)
-    room.tell(desk.address, m.Retire(started.connection_id))
-    assert room.wait_for(m.RetireAnswer) == m.RetireAnswer(granted=False)
+    room.tell(desk.address, c.Retire(started.connection_id))
+    assert room.wait_for(c.RetireAnswer) == c.RetireAnswer(granted=False)
     assert desk.start("a").connection_id == started.connection_id
 
     monkeypatch.setattr(module, "RETIRE_GRACE", 0.0)
-    room.tell(desk.address, m.Retire(started.connection_id))
-    assert room.wait_for(m.RetireAnswer) == m.RetireAnswer(granted=True)
+    room.tell(desk.address, c.Retire(started.connection_id))
+    assert room.wait_for(c.RetireAnswer) == c.RetireAnswer(granted=True)
     assert desk.registry.of_key(key("a")) is None
 
 
 def test_one_that_is_not_known_may_retire(desk: Desk, room: Room) -> None:
-    room.tell(desk.address, m.Retire("of nobody"))
-    assert room.wait_for(m.RetireAnswer) == m.RetireAnswer(granted=True)
+    room.tell(desk.address, c.Retire("of nobody"))
+    assert room.wait_for(c.RetireAnswer) == c.RetireAnswer(granted=True)
 
 
 # Crashes
@@ -391,6 +392,88 @@ def test_who_asked_for_it_hears_of_a_connection_s_end_once(desk: Desk, room: Roo
     assert not room.has(m.ConnectionDown)
     received = room.system.ask(courier, ("received",), 1)[1]
     assert [message for message in received if isinstance(message, m.ConnectionDown)] == [down]
+
+
+# Signs of life
+
+
+@pytest.fixture
+def killed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Start a connection for "a", and make the supervisor believe that it is a process of its own: its pid is 1."""
+    killed: list[int] = []
+    desk.run(desk.start("a"), 1)
+    desk.reported("a", "idle")
+    desk.child("a").pid = 1
+    desk.supervisors[0].in_process, desk.supervisors[0]._descriptors = False, 1000
+    monkeypatch.setattr(module.process, "kill_child", killed.append)
+    monkeypatch.setattr(module.process, "child_lives", lambda pid: pid not in killed)
+    return killed
+
+
+def test_a_suspect_that_answers_is_left_alone(desk: Desk, room: Room, killed: list[int]) -> None:
+    name = desk.child("a").connection_id
+
+    assert room.ask(desk.address, m.Suspect(1, name)) == m.Examined(1, ended=False)
+    assert desk.child("a").silent is None
+    assert killed == []
+
+
+def test_a_suspect_that_stays_silent_is_killed_and_its_key_is_free(desk: Desk, room: Room, killed: list[int]) -> None:
+    name, desk.mute = desk.child("a").connection_id, True
+    room.tell(desk.address, m.Suspect(1, name))
+    assert not room.has(m.Examined), "it has some time to answer"
+    room.tell(desk.address, m.Suspect(2, name))
+
+    assert room.wait_for(m.Examined) == m.Examined(1, ended=True)
+    assert room.wait_for(m.Examined) == m.Examined(2, ended=True)
+    assert killed == [1]
+    assert desk.received.count((name, m.GetStatus)) == 1
+    assert desk.registry.of_key(key("a")) is None
+    assert desk.registry.reason(key("a")) == "connection_crashed"
+
+
+def test_of_what_is_not_there_the_supervisor_says_that_it_has_ended(desk: Desk, room: Room) -> None:
+    assert room.ask(desk.address, m.Suspect(1, "nobody")) == m.Examined(1, ended=True)
+
+
+def test_a_suspect_whose_end_was_not_reported_is_known_at_once(desk: Desk, room: Room, killed: list[int]) -> None:
+    killed.append(1)
+
+    assert room.ask(desk.address, m.Suspect(1, desk.child("a").connection_id)) == m.Examined(1, ended=True)
+    assert len(desk.registry) == 0
+
+
+def test_the_address_of_a_process_that_has_ended_is_not_given_out(desk: Desk, room: Room, killed: list[int]) -> None:
+    before = desk.child("a").connection_id
+    killed.append(1)
+    desk.mute = True
+    room.tell(desk.address, desk.question("a"))
+
+    assert desk.child("a").connection_id != before
+
+
+def test_when_one_has_ended_the_others_are_looked_at(desk: Desk, room: Room, killed: list[int]) -> None:
+    """Of several that end at once Thespian may report one."""
+    killed.append(1)
+    room.tell(desk.address, ChildActorExited(desk.address))
+
+    room.run(lambda: len(desk.registry) == 0)
+
+
+@pytest.mark.parametrize("what", ["told to end", "asked to make room"])
+def test_one_that_does_not_do_what_it_is_told_is_killed(
+    desk: Desk, room: Room, killed: list[int], what: str
+) -> None:
+    desk.mute = True
+    child = desk.child("a")
+    if what == "told to end":
+        room.ask(desk.address, m.CloseConnection(1, key("a")))
+    else:
+        room.tell(desk.address, desk.question("b", max_connections=1))
+    assert child.silent is not None
+
+    room.run(lambda: killed)
+    room.run(lambda: desk.registry.of_id(child.connection_id) is None)
 
 
 # Status and the end

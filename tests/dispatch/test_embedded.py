@@ -134,11 +134,29 @@ def test_many_who_doubt_at_once_start_one_system(link: EmbeddedLink, systems: li
     assert len(systems) == 2
 
 
+def test_a_system_that_answers_nothing_is_replaced_once(link: EmbeddedLink, systems: list[FakeSystem]) -> None:
+    silent = link.supervisor()
+
+    assert [link.restart(silent), link.restart(silent)] == [True, True], "the second one had asked the first system, too"
+    assert len(systems) == 2
+    assert systems[0].closed
+    assert link.supervisor() == "supervisor 2"
+
+
+def test_a_system_that_cannot_be_replaced_is_no_success(
+    link: EmbeddedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeSystem, "broken", True)
+
+    assert not link.restart(link.supervisor())
+
+
 def test_a_closed_link_starts_nothing_any_more(link: EmbeddedLink, systems: list[FakeSystem]) -> None:
     link.close()
 
     with pytest.raises(SystemStartFailed, match="closed"):
         link.supervisor(again=True)
+    assert not link.restart(link.supervisor())
     assert len(systems) == 1
 
 

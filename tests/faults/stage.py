@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
+
+import pytest
 
 from pixir_actors import Client, Data, PixirError, ProviderError, Stream, StreamError
 from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext
 from tests.conftest import until, within
-from tests.faults.matrix import AT_ONCE, Outcome, Row
+from tests.faults.places import PLACES, another_authority
+from tests.faults.row import AT_ONCE, LIMIT_NOTICE, Outcome, Row
 from tests.scenarios.caller import Caller, user
 
 LARGE: Final = 8 * 1024 * 1024
@@ -35,11 +37,6 @@ LIMITS: Final = {
 }
 """What a limit is set to in a row that is about it; in all others it is a minute."""
 A_MINUTE: Final[dict[str, Any]] = dict.fromkeys(LIMITS, 60.0) | {"degraded_for": WINDOW}
-LIMIT_NOTICE: Final = {
-    "type": "error",
-    "status": 400,
-    "error": {"code": "websocket_connection_limit_reached", "message": "Responses websocket connection limit reached."},
-}
 
 
 class OwnError(Exception):
@@ -115,7 +112,12 @@ class Play:
             self.caller.say("first")
         elif self._idles:
             self.client.warm(self.caller.key, self.caller.request([user("first")]), **self.caller.options)
-        if self.continued and row.phase in ("connecting", "upgrading"):
+        if row.degraded:
+            self.sim.inject(FAULTS["cut_before_first_event"]())
+            with self.client.stream(self.caller.key, self.caller.request([user("fails")]), degraded_for=within(3)) as stream:
+                with pytest.raises(StreamError):
+                    list(stream)
+        elif self.continued and (row.phase in ("connecting", "upgrading") or "upgrade" in row.fault):
             # Or the turn would find the socket open and open none.
             self.sim.close_connection(1001)
             self._closed()
@@ -169,9 +171,9 @@ class Play:
         caller.history = [*caller.history, user(text + " " + "x" * (LARGE if row.large else 0))]
         options = {} if self._idles else self._about_limit() | row.options
         if row.elsewhere == "untrusted":
-            options["ca_file"] = _another_authority(self._stack)
-        if row.elsewhere in _PLACES:
-            caller.url = self._stack.enter_context(_PLACES[row.elsewhere]())
+            options["ca_file"] = another_authority(self._stack)
+        if row.elsewhere in PLACES:
+            caller.url = self._stack.enter_context(PLACES[row.elsewhere]())
         if row.bearer is not None:
             caller.api_key = row.bearer
         try:
@@ -286,6 +288,8 @@ class Play:
     # After the turn
 
     def _ran_once(self) -> None:
+        if "1009" in self.row.fault:
+            return  # what is too large for a server does not run there; the simulator's fault has no eye for that
         ran = [
             turn
             for turn in self.sim.turns
@@ -439,46 +443,3 @@ def answer(stream: Stream) -> str:
     word = "answered" if evidence["delivery_attempts"] == 1 else "recovered"
     via = "" if evidence["active_transport"] == "websocket" else " over HTTP"
     return f"{word}{via}, {how}"
-
-
-# Other places than the simulator
-
-
-@contextlib.contextmanager
-def refused_port() -> Iterator[str]:
-    """A port on which nobody listens, and nobody can meanwhile."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{reserved.getsockname()[1]}/v1/responses"
-
-
-@contextlib.contextmanager
-def full_port() -> Iterator[str]:
-    """A TCP port that answers nothing: its queue of new connections is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(8):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/responses"
-
-
-@contextlib.contextmanager
-def unknown_name() -> Iterator[str]:
-    """A name that no name server is asked for, because it is longer than names may be."""
-    yield "https://" + ".".join(["x" * 60] * 5) + ".invalid/v1/responses"
-
-
-def _another_authority(stack: contextlib.ExitStack) -> str:
-    other = stack.enter_context(Simulator(tls=True))
-    assert other.ca_file is not None
-    return other.ca_file
-
-
-_PLACES: Final[dict[str | None, Callable[[], contextlib.AbstractContextManager[str]]]] = {
-    "refused": refused_port,
-    "full": full_port,
-    "unknown": unknown_name,
-}

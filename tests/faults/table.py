@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tests.faults.matrix import PHASES, Outcome, Row
+from tests.faults.matrix import PHASES
+from tests.faults.row import Outcome, Row
+
+HEAD = """
+# Faults, and what comes of them
+
+Each row is one fault at one point of a request, played against the simulator by `tests/faults/`: on a key that has nothing to
+continue yet (*cold*), and on one whose last response can be continued (*continued*); *both* where that makes no difference.
+The tests compare what was seen with what the promises of this package demand, and this page with what was seen.
+`make faults` writes it anew.
+
+* **outcome**: the error's code, with its status or close code; *final* is not retryable, *again in* is the provider's own
+  `retry_after`. Or the request was *answered*, or *recovered* (it took more than one attempt, of which its caller saw one),
+  as a *delta* or in *full* with the reset reason. *left*: its caller ended it, and gets no error.
+* **delivery**: the verdict, see the README.
+* **sent**: how many requests the server received for it: two only where it had refused the first, or where the caller had
+  asked for `retry_ambiguous`.
+* **within**: the option that bounds it; *at once*: no limit is waited for.
+* **next turn**: how the key's next turn goes out. *window*: until its end the key answers `websocket_degraded`, not sent.
+"""
 
 Seen = tuple[Row, Outcome | None, Outcome | None]
 
@@ -36,4 +55,3 @@ def _section(found: list[Seen]) -> Iterator[str]:
 
 def _cells(row: Row, outcome: Outcome) -> list[str]:
     return [outcome.what, outcome.verdict, str(outcome.sent), row.limit, outcome.then]
-HEAD = ""

@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pixir_actors import Client
 from tests.conftest import within
-from tests.faults.matrix import ROWS, Outcome, Row
+from tests.faults.matrix import ROWS
+from tests.faults.row import Outcome, Row
 from tests.faults.stage import Play
 from tests.faults.table import table
 
@@ -25,6 +27,12 @@ CASES: list[Case] = [
     for continued, outcome in ((False, row.cold), (True, row.continued))
     if outcome is not None
 ]
+
+
+def cases() -> list[Any]:
+    """Return the parameters; a disputed row has to go on failing until it is settled."""
+    marks = {row: pytest.mark.xfail(reason=row, strict=True) for row in {case[0].disputed for case in CASES} if row}
+    return [pytest.param(case, marks=marks.get(case[0].disputed, ()), id=name(case)) for case in CASES]
 
 
 def name(case: Case) -> str:
@@ -62,7 +70,7 @@ def company(request: pytest.FixtureRequest) -> Iterator[Company]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("case", CASES, ids=name)
+@pytest.mark.parametrize("case", cases())
 def test_a_fault_ends_as_the_matrix_says(company: Company, case: Case) -> None:
     row, continued = case
     assert company.seen(case) == (row.continued if continued else row.cold)

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -139,20 +138,17 @@ def _with_atheris(*, inputs: int, seed: int, seconds: float) -> None:
 
     def spoil(data: bytes, most: int, chance: int) -> bytes:
         rng = Random(chance)
-        number = data[0] % len(targets) if data else rng.randrange(len(targets))
-        target = targets[number]
-        seeds = [data[1:]] if data[1:] else target.seeds
-        made = bytes([number]) + target.spoil(rng.choice(seeds), target.seeds, rng)
-        return bytes(atheris.Mutate(data, most)) if rng.random() < 0.3 else made[:most]
+        if not data[1:] or rng.random() < 0.1:
+            data = bytes([rng.randrange(len(targets))])
+        elif rng.random() < 0.3:
+            return bytes(atheris.Mutate(data, most))
+        target = targets[data[0] % len(targets)]
+        return (data[:1] + target.spoil(data[1:] or rng.choice(target.seeds), target.seeds, rng))[:most]
 
-    with tempfile.TemporaryDirectory() as seeds:
-        for number, target in enumerate(targets):
-            for index, data in enumerate(target.seeds):
-                Path(seeds, f"{number}-{index}").write_bytes(bytes([number]) + data)
-        limits = [f"-runs={inputs}", f"-seed={seed}", f"-max_total_time={int(min(seconds, 1e6))}"]
-        here = [f"-artifact_prefix={tempfile.gettempdir()}/", f"-timeout={HANG_AFTER:g}", "-print_final_stats=1"]
-        atheris.Setup([sys.argv[0], *limits, *here, "-max_len=65536", seeds], one, custom_mutator=spoil)
-        atheris.Fuzz()
+    limits = [f"-runs={inputs}", f"-seed={seed}", f"-max_total_time={int(min(seconds, 1e6))}", f"-timeout={HANG_AFTER:g}"]
+    told = ["-max_len=65536", "-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/"]
+    atheris.Setup([sys.argv[0], *limits, *told], one, custom_mutator=spoil)
+    atheris.Fuzz()
 
 
 def main() -> int:

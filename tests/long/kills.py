@@ -36,7 +36,6 @@ from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.simulator import Reply, Simulator, TurnContext
 from tests.conftest import PR_SET_CHILD_SUBREAPER, children, is_running, until, within
 from tests.long.figures import Progress, name_of
-from tests.robustness.programs import join
 
 ROOT: Final = Path(__file__).parents[2]
 LANES: Final = 5
@@ -44,6 +43,7 @@ KEYS: Final = 3
 PER_KEY: Final = 2
 LIMIT: Final = within(45)
 """Seconds within which every request ends, whatever happens to whom; by itself one takes a second or two."""
+NEXT: Final = ", the next request"
 CLOSE_LIMIT: Final = within(12)
 SETTLED: Final = within(10)
 """Seconds in which what was stopped, or has lost its parent, is gone."""
@@ -210,7 +210,7 @@ class Lane:
             for one in load:
                 one.result()
         for key in self.keys:
-            asked = self.kills.ask(self.client, key, f"{what}, the next request", quick=True)
+            asked = self.kills.ask(self.client, key, what + NEXT, quick=True)
             if asked.error is not None:
                 self.kills.violation(f"{what}: afterwards a key is not served: {asked.error}")
         self._account(what, stopped if blow.seconds is None else [])
@@ -315,27 +315,25 @@ def _host_round(kills: Kills, rng: random.Random, what: str, stack: contextlib.E
     began = time.monotonic()
     if not until(lambda: not any(map(is_running, system)), SETTLED):
         kills.violation(f"{what}: left behind {[pid for pid in system if is_running(pid)]}")
-    kills.tally.took(f"{what}: its system is gone", time.monotonic() - began)
+    kills.tally.took("the end of a system whose host was killed", time.monotonic() - began)
 
 
 def _caller_round(kills: Kills, rng: random.Random, what: str, stack: contextlib.ExitStack) -> None:
     host = _program(stack, "host")
     port = _line(host)
     key = uuid.uuid4().hex
-    caller = _program(stack, "caller", port, kills.sim.url, key)
-    client = stack.enter_context(Client.over(join(int(port))))
-    with ThreadPoolExecutor(PER_KEY) as pool:
-        if rng.random() < 0.5:
-            _line(caller)  # in the middle of its stream; else somewhere on its way there
-        else:
-            time.sleep(rng.uniform(0, 1))
-        waiting = [pool.submit(kills.ask, client, key, f"{what}: others") for _ in range(PER_KEY)]
-        caller.send_signal(signal.SIGKILL if what.endswith("killed") else signal.SIGSTOP)
-        others = [one.result() for one in waiting]
-    others.append(kills.ask(client, key, f"{what}: others", quick=True))
-    failed = [one.error for one in others if one.error is not None]
-    if failed:
-        kills.violation(f"{what}: others on its key suffer: {failed[0]}")
+    caller, others = (_program(stack, "caller", port, kills.sim.url, key) for _ in range(2))
+    if rng.random() < 0.5:
+        _line(caller)  # in the middle of its stream; else somewhere on its way there
+    else:
+        time.sleep(rng.uniform(0, 1))
+    caller.send_signal(signal.SIGKILL if what.endswith("killed") else signal.SIGSTOP)
+    began = time.monotonic()
+    for other in (others, _program(stack, "caller", port, kills.sim.url, key)):
+        ended = other.wait(LIMIT)
+        if ended != 0:
+            kills.violation(f"{what}: another program on its key ended with {ended}")
+    kills.tally.took(what, time.monotonic() - began)  # with the start of a program
     system = {pid for pid in _tree(host.pid) if pid != host.pid}
     assert host.stdin is not None
     host.stdin.close()
@@ -447,8 +445,12 @@ def kill(*, rounds: int, seed: int, lanes: int = LANES, deeds: Callable[[Kills, 
         kills.violation(f"left in the temporary directory: {', '.join(left)}")
     tally = kills.tally
     for what, count in sorted(tally.rounds.items()):
-        longest = [f"{seconds:.1f} s" for name, seconds in sorted(tally.longest.items()) if name.startswith(what)]
-        kills.progress.say(f"{count:4d} x {what}: longest {', then '.join(longest)}")
+        longest, after = tally.longest.get(what), tally.longest.get(f"{what}{NEXT}")
+        kills.progress.say(
+            f"{count:4d} x {what:36}"
+            + ("" if longest is None else f" a request took at most {longest:4.1f} s")
+            + ("" if after is None else f", the next one {after:4.2f} s")
+        )
     kills.progress.say(f"requests: {dict(tally.ends().most_common())}\nverdicts: {dict(exact.most_common())}")
     kills.progress.say(
         f"kills, seed {seed}: {tally.rounds.total()} rounds in {kills.progress.seconds:.0f} s, {len(tally.asked)} requests,"

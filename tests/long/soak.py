@@ -40,11 +40,14 @@ Item = dict[str, Any]
 WORKERS: Final = 8
 LEGS: Final = 25
 WARM_UP_LEGS: Final = 10
-BYTES_PER_TURN: Final = 60
+BYTES_PER_TURN: Final = 50
 """Growth of memory that is put down to the allocator: so much per turn, and besides that `SLACK_KIB` for each process of
 the system and `CLIENT_SLACK_KIB` for the client's, which is the simulator's, too."""
 SLACK_KIB: Final = 128
-CLIENT_SLACK_KIB: Final = 2048
+CLIENT_SLACK_KIB: Final = 1536
+RESTLESS_KIB: Final = 16 * 1024
+"""What is allowed besides in a run of less than `RESTLESS_TURNS`, in which memory does not come to rest."""
+RESTLESS_TURNS: Final = 10_000
 WAKEUPS: Final = 16
 """Timers that one connection may have pending: a few deadlines, a report, a sweep, and what has not come due yet."""
 OPTIONS: Final[dict[str, Any]] = {
@@ -122,6 +125,7 @@ class Conversation:
         self.left = 0
         self.shaky = False
         self.rest = 0.0
+        self.fresh = True
         self.last_fault = "none"
         self.connection: int | None = None
 
@@ -187,6 +191,7 @@ class Soak:
             guest = rng.random() < 0.001
             if guest:
                 talk = Conversation(("guest", rng.getrandbits(64)))
+                talk.fresh = False
             self._turn(talk, rng)
             if guest:
                 self.client.close(talk.key)
@@ -221,8 +226,11 @@ class Soak:
         return plan
 
     def _disturb(self, talk: Conversation, plan: Plan, rng: random.Random) -> None:
-        """Now and then something goes wrong."""
+        """Now and then something goes wrong; what needs the most memory happens to every key, and at once."""
         chance = rng.random()
+        if talk.fresh:
+            talk.fresh, talk.last_fault = False, self._slow_consumer(plan)
+            return
         kinds: list[tuple[float, Callable[[], str]]] = [
             (0.03, lambda: self._with_fault(plan, rng.choice(FAILING), may_fail=True)),
             (0.04, lambda: self._with_fault(plan, rng.choice(HARMLESS))),
@@ -278,7 +286,7 @@ class Soak:
 
     def _slow_consumer(self, plan: Plan) -> str:
         plan.text = "x" * (1024 * 1024)
-        plan.reply, plan.pause, plan.may_fail = Reply.text(plan.text, deltas=200), 0.5, True
+        plan.reply, plan.pause, plan.may_fail = Reply.text(plan.text, deltas=200), 0.25, True
         return "slow consumer"
 
     def _play(self, talk: Conversation, request: Request, plan: Plan, name: str) -> StreamError | None:
@@ -422,6 +430,7 @@ def grown(figures: list[Figures]) -> list[str]:
         before, after = ([getattr(f, part) for f in some] for some in (first, last))
         growth = statistics.median(c.anonymous for c in after) - statistics.median(c.anonymous for c in before)
         slack = CLIENT_SLACK_KIB if part == "client" else SLACK_KIB * max(4, after[-1].processes)
+        slack += RESTLESS_KIB if turns < RESTLESS_TURNS else 0
         if growth > slack + turns * BYTES_PER_TURN / 1024:
             found.append(f"{part}: memory grew by {growth:.0f} KiB in {turns:.0f} turns")
         for name, allowed in (("processes", 0), ("descriptors", 12), ("threads", 2)):

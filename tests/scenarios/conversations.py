@@ -255,8 +255,9 @@ class Conversation:
                 Reply.incomplete(text, deltas=deltas),
                 Reply.failed("server_error", "It broke.", after=rng.choice(["created", "output"])),
                 Reply.error(rng.choice([400, 429, 500]), "some_error", "No.", after=rng.choice(["nothing", "output"])),
+                Reply.error(400, "previous_response_not_found", "Not found, though it has begun.", after="output"),
             ],
-            [8, 4, 8, 1, 1, 1],
+            [16, 8, 16, 2, 2, 2, 1],
         )[0]
         form = rng.random()
         if form < 0.15:

@@ -156,6 +156,39 @@ def test_other_refusals_are_the_callers_to_handle(talk: Talk, simulated: Simulat
     assert len(sim.handshakes) == 1
 
 
+@pytest.mark.parametrize("before", [0, 1], ids=["first turn", "delta"])
+def test_a_refused_bearer_costs_its_socket_and_the_next_one_opens_another(
+    talk: Talk, simulated: Simulate, before: int
+) -> None:
+    sim = simulated([Reply.text("fine")] * before + [Reply.error(401, "invalid_api_key", "Incorrect API key.")])
+    caller = talk(sim)
+    for number in range(before):
+        caller.say(f"turn {number}")
+
+    with pytest.raises(ProviderError) as caught:
+        caller.say("refused")
+    caller.api_key = "token-2"
+
+    assert (caught.value.status, caught.value.delivery, caught.value.retryable) == (401, "rejected", False)
+    assert caller.say("taken").reason == "response_failed"
+    assert [handshake.header("authorization") for handshake in sim.handshakes] == ["Bearer token-1", "Bearer token-2"]
+    assert len(sim.requests) == before + 2
+
+
+def test_a_socket_whose_bearer_has_run_out_is_replaced_with_the_new_one(talk: Talk, simulated: Simulate) -> None:
+    sim = simulated([Reply.text("one"), Reply.error(401, "invalid_api_key", "Expired."), Reply.text("two")])
+    caller = talk(sim)
+    clean = caller.say("first")
+    caller.api_key = "token-2"
+
+    answer = caller.say("second")
+
+    assert answer.types == clean.types
+    assert answer.metadata["delivery_attempts"] == 2
+    assert [handshake.header("authorization") for handshake in sim.handshakes] == ["Bearer token-1", "Bearer token-2"]
+    assert caller.say("third").reason is None
+
+
 @pytest.mark.parametrize("turn", [0, 1], ids=["first turn", "delta"])
 def test_a_connection_that_is_too_old_is_replaced_and_the_request_replayed(
     talk: Talk, simulated: Simulate, turn: int

@@ -60,6 +60,11 @@ def test_no_mixture_of_line_ends_depends_on_the_cuts(lines: list[bytes], ends: l
     assert read(*(stream[a:b] for a, b in pairwise([0, *sorted(cuts), len(stream)]))) == read(stream)
 
 
+def test_a_byte_order_mark_before_the_first_line_is_none_of_its_field() -> None:
+    stream = b"\xef\xbb\xbfdata: x\n\n\xef\xbb\xbfdata: y\n\n"
+    assert read(stream) == read(*(bytes([byte]) for byte in stream)) == [b"x"]
+
+
 def test_a_line_feed_after_a_carriage_return_and_its_line_feed_is_a_line_of_its_own() -> None:
     assert read(b"data: x\r", b"\n", b"\n") == read(b"data: x\r\n\n") == [b"x"]
 

@@ -1,0 +1,55 @@
+"""A connection's reports to its supervisor: at most one a second, and none on the way of a request."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pixir_actors.actors.control import Begin, Report
+from pixir_actors.core.report import describe
+from pixir_actors.core.state import Connection
+from pixir_actors.status import ConnectionStatus
+
+REPORT_INTERVAL: Final = 1.0
+PROMPTLY: Final = 0.05
+"""Seconds after which the first report of a busy time is sent: behind the request that began it."""
+
+
+class Reporter:
+    """Says when a report is due, and makes it. Used from the actor's thread only.
+
+    Args:
+        begin: Who the connection is.
+        send: Sends a report to the supervisor.
+        wake_after: Has `due` called after so many seconds.
+    """
+
+    def __init__(self, begin: Begin, *, send: Callable[[Any], None], wake_after: Callable[[float], None]) -> None:
+        self._begin, self._send, self._wake_after = begin, send, wake_after
+        self._reported_at = float("-inf")
+        self._waiting = False
+
+    def changed(self) -> None:
+        """Take note that there is something to report."""
+        if not self._waiting:
+            self._waiting = True
+            since = time.monotonic() - self._reported_at
+            self._wake_after(max(PROMPTLY, REPORT_INTERVAL - since))
+
+    def due(self, connection: Connection) -> None:
+        """Send the report."""
+        self._waiting = False
+        self._reported_at = time.monotonic()
+        self._send(Report(self._begin.connection_id, self.status(connection)))
+
+    def status(self, connection: Connection) -> ConnectionStatus:
+        """Return the status as of now."""
+        return describe(
+            connection,
+            now=time.monotonic(),
+            key=self._begin.label,
+            connection_id=self._begin.connection_id,
+            pid=os.getpid(),
+        )
