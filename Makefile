@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check style types faults fuzz kills soak examples bench dist clean
+.PHONY: help run test check style types faults oracle fuzz kills soak examples bench dist clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ soak: $(INSTALLED) ## 100,000 turns over 50 keys with faults, memory and all els
 
 examples: $(INSTALLED) ## every example, one after another
 	@for example in examples/[a-z]*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+oracle: $(INSTALLED) ## 20,000 random conversations: what the model saw against what the caller meant
+	$(BIN)/python -m tests.long.oracle $(ARGS)
 
 bench: $(INSTALLED) ## side by side with plain websocket-client
 	$(BIN)/python -m benchmarks $(ARGS)

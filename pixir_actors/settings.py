@@ -168,7 +168,7 @@ class Settings:
     transport: Literal["websocket", "auto", "http"] = "websocket"
     """The way to the provider; "auto" goes over HTTP when the WebSocket is refused, and comes back."""
     retry_ambiguous: bool = False
-    """Send once more, in full, when socket or connection broke after the request was written and before any event arrived."""
+    """Send once more, in full, when the socket or the connection broke after the write and before any event arrived."""
     expose_keys: bool = False
     """Show keys instead of their digest in status and process names."""
 

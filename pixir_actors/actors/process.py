@@ -43,6 +43,15 @@ def raise_descriptor_limit() -> int:
     return wanted
 
 
+def children() -> set[int]:
+    """Return the pids of this process's children, those that have ended and were not collected included."""
+    own = os.getpid()
+    try:
+        return set(map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split()))
+    except OSError:
+        return set()
+
+
 def child_lives(pid: int) -> bool:
     """Say whether `pid` is a child of this process that has not ended; one that is stopped has not."""
     try:

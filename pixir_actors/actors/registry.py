@@ -120,8 +120,12 @@ class Registry:
         self._by_id.pop(child.connection_id, None)
 
     def reason(self, key: Secret[str]) -> str | None:
-        """Return, once, why a key that starts had lost its connection."""
-        return self._tombstones.pop(key.reveal(), None)
+        """Return why a key that starts had lost its connection, until it has been `told`."""
+        return self._tombstones.get(key.reveal())
+
+    def told(self, key: Secret[str]) -> None:
+        """Take note that a connection is up that knows why its key had lost the last one."""
+        self._tombstones.pop(key.reveal(), None)
 
     def longest_idle(self, now: float) -> Child | None:
         """Return the connection that has been idle longest and was not asked to leave yet."""

@@ -29,6 +29,8 @@ START_TIMEOUT: Final = 10.0
 RETIRE_GRACE: Final = 2.0
 """Seconds after an address was given out within which its connection may not retire: a request is on its way."""
 STOP_TIMEOUT: Final = 2.0
+MAX_WATCHERS: Final = 64
+"""Who hears of a connection's end, at the most: those who asked last."""
 TICK: Final = 1.0
 SILENCE: Final = 4
 """Ticks that a connection may take to give a sign of life, or to end, when it has to; then it is killed.
@@ -47,7 +49,7 @@ class _Waiting:
     """An `EnsureStarted` that waits for room."""
 
     ask: m.EnsureStarted
-    asker: Any
+    askers: list[tuple[Any, m.EnsureStarted]]
     since: float
 
 
@@ -60,7 +62,8 @@ class SupervisorActor(ShellActor):
         super().__init__(capabilities, **rest)
         self._registry = Registry()
         self._for_room: list[_Waiting] = []
-        self._stopping: tuple[Any, int] | None = None
+        self._stopping: list[tuple[Any, int]] = []
+        self._stops = 0  # token of the newest `StopAll`
         self._ticking = False
         self._missed = False  # whether a connection may have ended unreported
         self._descriptors = 0
@@ -75,7 +78,8 @@ class SupervisorActor(ShellActor):
             self._child_exited(message.childAddress)
         elif handler is not None:
             handler(self, message, sender)
-        self._tick_later()
+        if not isinstance(message, c.Report):  # the many: what they change needs no tick
+            self._tick_later()
 
     def _prepare(self) -> None:
         if self._prepared:
@@ -89,7 +93,7 @@ class SupervisorActor(ShellActor):
 
     def _ensure_started(self, ask: m.EnsureStarted, asker: Any) -> None:
         now = time.monotonic()
-        if self._stopping is not None:
+        if self._stopping:
             self._refuse(ask, asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
             return
         child = self._registry.of_key(ask.key)
@@ -99,31 +103,41 @@ class SupervisorActor(ShellActor):
         if child is None:
             self._start_or_wait(ask, asker, now)
             return
-        if ask.notify and asker not in child.watchers:
-            child.watchers.append(asker)
+        self._watch_for(child, ask, asker)
         if child.address is None:
             child.waiting.append((asker, ask.ask_id))
         else:
             self._give(child, asker, ask.ask_id, now)
 
+    def _watch_for(self, child: Child, ask: m.EnsureStarted, asker: Any) -> None:
+        if ask.notify and asker not in child.watchers:
+            child.watchers = [*child.watchers[-MAX_WATCHERS + 1 :], asker]
+
     def _start_or_wait(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
+        waiting = next((one for one in self._for_room if one.ask.key == ask.key), None)
+        if waiting is not None:
+            waiting.askers.append((asker, ask))
+            return
         if self._out_of_descriptors():
             no_more = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, reason="descriptors")
             self._refuse(ask, asker, no_more)
         elif len(self._registry) < ask.max_connections:
             self._start(ask, asker, now)
-        elif self._make_room():
-            self._for_room.append(_Waiting(ask, asker, now))
+        elif self._make_room(len(self._for_room) + 1):
+            self._for_room.append(_Waiting(ask, [(asker, ask)], now))
         else:
             limit = ask.max_connections
             self._refuse(ask, asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, limit=limit))
 
     def _start(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
         connection_id = uuid.uuid4().hex
+        before = process.children()
         address = self.createActor(self.connection_class)
         child = Child(ask.key, connection_id, address, now, now, waiting=[(asker, ask.ask_id)])
-        if ask.notify:
-            child.watchers.append(asker)
+        born = process.children() - before
+        if not self.in_process and len(born) == 1:
+            child.pid = born.pop()  # known from birth, so that one that is stuck before it introduces itself can be ended
+        self._watch_for(child, ask, asker)
         reason = self._registry.reason(ask.key)
         self._registry.add(child)
         pid = None if self.in_process else os.getpid()
@@ -135,6 +149,7 @@ class SupervisorActor(ShellActor):
             return
         # Only now is the address one that other processes can use: at creation it has a meaning in this process alone.
         child.address, child.pid = sender, began.pid
+        self._registry.told(child.key)
         waiting, child.waiting = child.waiting, []
         for asker, ask_id in waiting:
             self._give(child, asker, ask_id, time.monotonic())
@@ -166,10 +181,10 @@ class SupervisorActor(ShellActor):
         wanted = (len(self._registry) + 1) * DESCRIPTORS_PER_CHILD + DESCRIPTOR_RESERVE
         return wanted > self._descriptors
 
-    def _make_room(self) -> bool:
-        """Ask the longest idle connection to leave, unless enough of them have been asked; say whether one may."""
+    def _make_room(self, needed: int) -> bool:
+        """Ask the longest idle connection to leave, unless `needed` of them have been asked; say whether one may."""
         asked = sum(1 for child in self._registry if child.evicting or child.leaving)
-        if asked > len(self._for_room):
+        if asked >= needed:
             return True
         child = self._registry.longest_idle(time.monotonic())
         if child is None:
@@ -190,15 +205,19 @@ class SupervisorActor(ShellActor):
         # It has become busy since it reported; ask the next one, or give up on who waits longest.
         if child.status is not None:
             child.status = None
-        if self._for_room and not self._make_room():
-            waiting = self._for_room.pop(0)
-            self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
+        if self._for_room and not self._make_room(len(self._for_room)):
+            self._no_room(self._for_room.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
+
+    def _no_room(self, waiting: _Waiting, code: ErrorCode) -> None:
+        for asker, ask in waiting.askers:
+            self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT))
 
     def _retire(self, ask: c.Retire, sender: Any) -> None:
         child = self._registry.of_id(ask.connection_id)
         granted = child is None or child.leaving or time.monotonic() - child.used_at > RETIRE_GRACE
         if child is not None and granted:
             self._registry.forget(child)
+            child.silent = None  # it leaves by itself, if need be after a turn that has begun meanwhile
         self.send(sender, c.RetireAnswer(granted))
 
     def _child_exited(self, address: Any) -> None:
@@ -224,11 +243,11 @@ class SupervisorActor(ShellActor):
     def _serve_room(self) -> None:
         now = time.monotonic()
         while self._for_room and len(self._registry) < self._for_room[0].ask.max_connections:
-            waiting = self._for_room.pop(0)
-            self._ensure_started(waiting.ask, waiting.asker)
+            for asker, ask in self._for_room.pop(0).askers:
+                self._ensure_started(ask, asker)
         for waiting in [w for w in self._for_room if now - w.since > START_TIMEOUT]:
             self._for_room.remove(waiting)
-            self._refuse(waiting.ask, waiting.asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT))
+            self._no_room(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
 
     # Signs of life
 
@@ -302,30 +321,36 @@ class SupervisorActor(ShellActor):
 
     def _stop_child(self, child: Child, code: ErrorCode) -> None:
         self._registry.forget(child)
-        self.send(child.created_address if child.address is None else child.address, c.StopConnection(code))
+        waiting, child.waiting = child.waiting, []
+        for asker, ask_id in waiting:
+            self.send(asker, m.StartRefused(ask_id, Failure.of(code, Delivery.NOT_SENT)))
+        # The key may be asked for again at once, by those who know this address: they are sent back.
+        stop = c.StopConnection(code, linger=code is ErrorCode.CANCELLED)
+        self.send(child.created_address if child.address is None else child.address, stop)
 
     def _stop_all(self, ask: m.StopAll, asker: Any) -> None:
-        self._stopping = (asker, ask.ask_id)
+        self._stopping.append((asker, ask.ask_id))
+        self._stops += 1
         waiting, self._for_room = self._for_room, []
         for one in waiting:
-            self._refuse(one.ask, one.asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+            self._no_room(one, ErrorCode.SHUTTING_DOWN)
         for child in self._registry:
             if not child.leaving:
                 self._stop_child(child, ErrorCode.SHUTTING_DOWN)
-        self.wake_after(STOP_TIMEOUT, _STOPPED)
+        self.wake_after(STOP_TIMEOUT, _STOPPED, self._stops)
         self._answer_stop()
 
     def _answer_stop(self, *, late: bool = False) -> None:
-        if self._stopping is not None and (late or not len(self._registry)):
-            asker, ask_id = self._stopping
-            self._stopping = None
-            self.send(asker, m.ConnectionClosed(ask_id, True))
+        if self._stopping and (late or not len(self._registry)):
+            stopping, self._stopping = self._stopping, []
+            for asker, ask_id in stopping:
+                self.send(asker, m.ConnectionClosed(ask_id, True))
 
     # Wakeups
 
     def rang(self, name: str, token: int) -> None:
         if name == _STOPPED:
-            self._answer_stop(late=True)
+            self._answer_stop(late=token == self._stops)
             return
         self._ticking = False
         now = time.monotonic()

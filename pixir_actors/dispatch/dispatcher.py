@@ -111,9 +111,15 @@ class Dispatcher:
                 answer = self.link.ask(supervisor, question, timeout=timeout)
         except SystemStartFailed:
             answer = None
-        if answer is None and restart and not self.closing and self.link.restart(supervisor):
+        if answer is None and restart and not self.closing and not self._lives(supervisor) and self.link.restart(supervisor):
             answer = self.link.ask(self.link.supervisor(), question, timeout=timeout)
         return answer
+
+    def _lives(self, supervisor: Any) -> bool:
+        """Say whether the supervisor answers what it can answer at once: then the question was one that takes its time."""
+        if supervisor is None:
+            return False
+        return self.link.ask(supervisor, m.GetStatus(self.link.number()), timeout=SUPERVISOR_PATIENCE) is not None
 
     def _unresponsive(self, delivery: Delivery) -> StreamError:
         if self.closing:

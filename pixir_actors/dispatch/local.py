@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from thespian.actors import ActorExitRequest
 
@@ -17,6 +17,8 @@ from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.inbox import Loss
 from pixir_actors.dispatch.link import ASK_SLICE, Source, supervisor_of
 from pixir_actors.errors import PixirError
+
+MAX_ADDRESSES: Final = 4096
 
 
 class LocalLink:
@@ -75,6 +77,8 @@ class LocalLink:
 
     def met(self, connection_id: str, address: Any) -> None:
         self._addresses[connection_id] = address
+        if len(self._addresses) > MAX_ADDRESSES:
+            del self._addresses[next(iter(self._addresses))]
 
     def close(self) -> None:
         self._sources.clear()

@@ -11,6 +11,7 @@ from thespian.actors import ActorExitRequest, ChildActorExited
 from pixir_actors.actors import connection as connection_module
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
+from pixir_actors.actors import reporter
 from pixir_actors.actors import supervisor as module
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.registry import Child, Registry
@@ -124,7 +125,8 @@ class Desk:
 @pytest.fixture
 def desk(room: Room, dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.setattr(module, "RETIRE_GRACE", 0.0)
-    monkeypatch.setattr(connection_module, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(reporter, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(reporter, "PROMPTLY", 0.0)
     monkeypatch.setattr(connection_module, "LINGER", 0.02)
     desk = Desk(room, dialer)
     yield desk

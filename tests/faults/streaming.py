@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from pixir_actors.simulator import FAULTS, Reply
+from pixir_actors.simulator import FAULTS, Fault, Reply
+from pixir_actors.simulator.rewrite import appended
 from tests.faults.row import (
     AFRESH,
     CLOSED,
     CRASHED,
     FAILED,
     LEFT,
+    LIMIT_NOTICE,
     NO_PONG,
     REFUSED,
     Row,
@@ -371,6 +373,14 @@ def at_the_terminal_event() -> list[Row]:
         harmless(phase, "TCP is cut behind it", then=CLOSED, armed=(FAULTS["cut_after_terminal"](),), settles=True),
         harmless(
             phase, "the server closes behind it", then=CLOSED, armed=(FAULTS["close_with"](1000, when=behind),), settles=True
+        ),
+        harmless(
+            phase,
+            "the notice that the connection is too old stands behind it",
+            then="full: connection_limit",
+            armed=(Fault("limit_behind", "events", rewrite=appended(LIMIT_NOTICE, 0)), FAULTS["coalesce"]()),
+            settles=True,
+            disputed="an event behind the last one is not looked at",
         ),
         harmless(
             phase,

@@ -10,8 +10,8 @@ from tests.faults.row import Outcome, Row
 HEAD = """
 # Faults, and what comes of them
 
-Each row is one fault at one point of a request, played against the simulator by `tests/faults/`: on a key that has nothing to
-continue yet (*cold*), and on one whose last response can be continued (*continued*); *both* where that makes no difference.
+Each row is one fault at one point of a request, played against the simulator by `tests/faults/`: on a key that has nothing
+to continue yet (*cold*), and on one whose last response can be continued (*continued*); *both* where that changes nothing.
 The tests compare what was seen with what the promises of this package demand, and this page with what was seen.
 `make faults` writes it anew.
 

@@ -39,8 +39,8 @@ def talk(client: Client) -> Iterator[Talk]:
         client.close(caller.key)
 
 
-# pydantic-ai 2.68: an unknown previous_response_id ends the run with a ModelRequestRejectedError (400), and a connection that
-# is too old with a ModelConnectionError; neither is replayed, though the history is at hand.
+# pydantic-ai 2.68: an unknown previous_response_id ends the run with a ModelRequestRejectedError (400), and a connection
+# that is too old with a ModelConnectionError; neither is replayed, though the history is at hand.
 
 
 def test_a_tool_loop_survives_an_evicted_response_and_a_connection_that_is_too_old(talk: Talk) -> None:

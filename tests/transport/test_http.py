@@ -519,8 +519,15 @@ def test_closing_from_the_actors_thread_races_with_every_end() -> None:
 
 
 def test_a_system_without_threads_left_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Peer(wait_for_end) as peer:
+    begun = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        begun.set()
+        wait_for_end(sock)
+
+    with Peer(script) as peer:
         transport = opened(target(peer.url()))
+        assert begun.wait(within(5)), "the server needs its own threads"
 
         def start(self: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
