@@ -31,12 +31,12 @@ LAYERS = {
     "transport.http transport.sse transport.tls transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.listener channel.local channel.sender",
     # processes
-    "actors": "actors actors.connection actors.control actors.intake actors.messages actors.outbox actors.process actors.registry "
-    "actors.reporter actors.shell actors.sink actors.supervisor actors.watch actors.wire",
+    "actors": "actors actors.connection actors.control actors.intake actors.messages actors.outbox actors.process "
+    "actors.registry actors.reporter actors.shell actors.sink actors.supervisor actors.watch actors.wire",
     "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link dispatch.local",
     "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
     # what a user sees
-    "facade": "aio client stream",
+    "facade": "client stream",
     "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "
     "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
@@ -92,8 +92,6 @@ ONLY_IN = {
 
 EXCEPTIONS = {
     ("actors.watch", "select"): "its epoll holds every descriptor of an actor",
-    ("cli.doctor", "socket"): "it tries what the transport will meet",
-    ("cli.doctor", "ssl"): "it tries what the transport will meet",
 }
 """Single modules that may import one thing more, and why."""
 

@@ -88,12 +88,19 @@ def test_every_reset_reason_is_listed() -> None:
 
 
 def test_the_evidence_is_what_a_turn_really_brings() -> None:
+    shown: set[str] = set()
     with Simulator() as sim, Client.local() as client:
-        with client.stream("key", Request.responses(model="m", input="Hello", base_url=sim.base_url)) as stream:
-            for _ in stream:
-                pass
+        for upgrade_refused in (False, True):
+            client.close("key")
+            if upgrade_refused:
+                sim.inject(FAULTS["refuse_upgrade"](426))
+            asked = Request.responses(model="m", input="Hello", base_url=sim.base_url)
+            with client.stream("key", asked, transport="auto") as stream:
+                for _ in stream:
+                    pass
+            shown |= set(stream.metadata)
 
-    assert set(rows("Evidence")) == set(stream.metadata)
+    assert set(rows("Evidence")) == shown
 
 
 def test_the_failures_name_codes_and_reasons_that_exist() -> None:

@@ -64,6 +64,18 @@ def test_a_fresh_one_is_asked_for_even_while_a_channel_is_up(
     assert len(link.asked) == 2
 
 
+def test_a_key_that_was_forgotten_is_asked_for_although_its_channel_is_still_up(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    town.names.append("c-2")
+    link.alive.add("c-1")
+    assert dispatcher.connection(ask()) == ONE
+
+    dispatcher.forget(ask().key.reveal())
+
+    assert dispatcher.connection(ask()) == TWO
+
+
 def test_keys_are_told_apart(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
     town.names.append("c-2")
     link.alive |= {"c-1", "c-2"}

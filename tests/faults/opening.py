@@ -77,6 +77,7 @@ def upgrading() -> list[Row]:
         # Followed, a redirect would carry the token to another place.
         both(phase, "a redirect", f"{refusal} 307, final", armed=(FAULTS["redirect"](),), **unsent),
         both(phase, "101 with another connection's key", f"{refusal}, final", armed=(FAULTS["wrong_accept"](),), **unsent),
+        # No refusal: it may go better the next time, so it is told apart from one (behaviours W4 has one code for both).
         both(phase, "the answer is cut", "websocket_connect_failed", armed=(FAULTS["cut_upgrade"](),), **unsent),
         both(
             phase,
