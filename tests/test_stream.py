@@ -33,6 +33,7 @@ class FakeCall:
     def __init__(self, *script: Frame | BaseException) -> None:
         self.script = deque(script)
         self.cancels: list[bool] = []
+        self.abandoned = 0
         self.asked = 0
 
     def next_frame(self) -> Frame:
@@ -44,6 +45,9 @@ class FakeCall:
 
     def cancel(self, *, callback_failed: bool = False) -> None:
         self.cancels.append(callback_failed)
+
+    def abandon(self) -> None:
+        self.abandoned += 1
 
 
 def data(tag: Tag, **event: Any) -> Frame:
@@ -285,11 +289,11 @@ def test_a_cancel_says_whether_the_caller_s_own_code_failed() -> None:
     assert call.cancels == [True]
 
 
-def dropped(use: Callable[[Stream], object]) -> list[type[Warning]]:
+def dropped(call: FakeCall, use: Callable[[Stream], object]) -> list[type[Warning]]:
     """Make a stream, use it, drop it; return what was warned about."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stream = Stream(FakeCall(delta("x"), FINISHED))  # type: ignore[arg-type]
+        stream = Stream(call)  # type: ignore[arg-type]
         use(stream)
         del stream
         gc.collect()
@@ -307,5 +311,11 @@ def dropped(use: Callable[[Stream], object]) -> list[type[Warning]]:
     ],
     ids=["unread", "half read", "read", "cancelled", "left"],
 )
-def test_a_stream_that_is_dropped_under_way_is_warned_about(use: Callable[[Stream], object], warned: list[Any]) -> None:
-    assert dropped(use) == warned
+def test_a_stream_that_is_dropped_under_way_is_warned_about_and_lets_go_of_what_came(
+    use: Callable[[Stream], object], warned: list[Any]
+) -> None:
+    call = FakeCall(delta("x"), FINISHED)
+
+    assert dropped(call, use) == warned
+    assert call.abandoned == len(warned)
+    assert not warned or call.cancels == [], "a destructor must not wait for an answer"

@@ -147,6 +147,8 @@ class ConnectionActor(ShellActor):
         if ticket is not None:
             reason = ResetReason.STREAM_CALLBACK_FAILED if cancel.callback_failed else ResetReason.CANCELLED
             self._drive([inputs.Cancelled(ticket.number, reason=reason)])
+        elif cancel.callback_failed and self._outbox.ended_last(cancel.request_id, cancel.channel, sender):
+            self._drive([inputs.Cancelled(0, reason=ResetReason.STREAM_CALLBACK_FAILED)])
         self.send(sender, m.Probed(cancel.request_id, False))
 
     def _probe(self, probe: m.Probe, sender: Any) -> None:

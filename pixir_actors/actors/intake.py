@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from pixir_actors.actors.messages import Submit
 from pixir_actors.core import fingerprint, payload, server_event
-from pixir_actors.core.state import TurnRequest
+from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import Purpose, TurnRequest
 from pixir_actors.errors import InvalidRequest
+from pixir_actors.settings import Settings
+
+_MALFORMED: Final = "is malformed: build it with Submit.of"
 
 
 class Prepared:
@@ -17,6 +23,8 @@ class Prepared:
 
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
+        if not _has_its_types(submit):
+            raise InvalidRequest("Submit", _MALFORMED)
         try:
             self._payload, self._body = payload.full_payload(submit.body.reveal())
             self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
@@ -25,7 +33,7 @@ class Prepared:
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidRequest):
                 raise
-            raise InvalidRequest("Submit", "is malformed: build it with Submit.of") from None
+            raise InvalidRequest("Submit", _MALFORMED) from None
 
     def turn_request(self, number: int, *, now: float, jitter: float) -> TurnRequest:
         """Return the request as the machine sees it; `number` names it there."""
@@ -42,6 +50,25 @@ class Prepared:
             bearer=self._bearer,
             purpose=self._submit.purpose,
         )
+
+
+def _has_its_types(submit: Submit) -> bool:
+    """Say whether what is used long after the request was taken, where nobody could refuse it, is what it should be."""
+    proxy: Any = submit.proxy
+    return (
+        _is_secret(submit.key, str)
+        and _is_secret(submit.headers, tuple)
+        and (proxy is None or _is_secret(proxy, str))
+        and isinstance(submit.request_id, int)
+        and 0 < submit.request_id < 2**64
+        and isinstance(submit.channel, str | None)
+        and isinstance(submit.settings, Settings)
+        and isinstance(submit.purpose, Purpose)
+    )
+
+
+def _is_secret(value: Any, kind: type) -> bool:
+    return isinstance(value, Secret) and isinstance(value.reveal(), kind)
 
 
 def parse_events(raw: list[bytes]) -> tuple[list[server_event.ServerEvent], bool]:

@@ -48,7 +48,8 @@ class Outbox:
         self._channels: dict[str, ChannelSink] = {}
         self._requesters: list[MessageSink] = []
         self._frames: dict[Sink, list[bytes]] = {}
-        self._used_at: dict[Sink, float] = {}
+        self._used_at: dict[Sink, float] = {}  # of the sinks that are here
+        self._newest: tuple[int, str | None, Sink] | None = None  # of those that have ended: id, channel, receiver
         self._count = 0
 
     def __iter__(self) -> Iterator[Ticket]:
@@ -68,11 +69,16 @@ class Outbox:
     def find(self, request_id: int, channel: str | None, sender: Any) -> Ticket | None:
         """Return the ticket of a sender's request, if it is still held."""
         for ticket in self._tickets.values():
-            if ticket.submit.request_id == request_id and ticket.submit.channel == channel:
-                sink = ticket.sink
-                if not isinstance(sink, MessageSink) or sink.requester == sender:
-                    return ticket
+            if (ticket.submit.request_id, ticket.submit.channel) == (request_id, channel) and _receives(ticket.sink, sender):
+                return ticket
         return None
+
+    def ended_last(self, request_id: int, channel: str | None, sender: Any) -> bool:
+        """Say whether of all requests that have ended this one was the last, and none has come since."""
+        if self._newest is None or self._tickets:
+            return False
+        newest_id, newest_channel, sink = self._newest
+        return (newest_id, newest_channel) == (request_id, channel) and _receives(sink, sender)
 
     def __getitem__(self, number: int) -> Ticket:
         return self._tickets[number]
@@ -85,13 +91,15 @@ class Outbox:
         self._frames.setdefault(ticket.sink, []).append(encode(Frame(kind, tag, ticket.submit.request_id, payload)))
         if kind in (FrameType.FINISHED, FrameType.FAILED):
             del self._tickets[number]
+            self._newest = (ticket.submit.request_id, ticket.submit.channel, ticket.sink)
 
     def flush(self, now: float) -> None:
         """Hand the frames to their sinks."""
         frames, self._frames = self._frames, {}
         for sink, encoded in frames.items():
-            self._used_at[sink] = now
-            sink.write(b"".join(encoded))
+            if sink in self._used_at:  # or it has gone, and its requests are answered to nobody
+                self._used_at[sink] = now
+                sink.write(b"".join(encoded))
         for requester in self._requesters:
             requester.pass_on(now)
 
@@ -130,7 +138,7 @@ class Outbox:
         for sink in sinks:
             if sink.gone(now):
                 self._on_gone(sink)
-            elif not self.of_sink(sink) and not sink.buffered() and now - self._used_at.get(sink, now) >= unused_for:
+            elif not self.of_sink(sink) and not sink.buffered() and now - self._used_at[sink] >= unused_for:
                 self.drop(sink)
         return bool(self._channels or self._requesters)
 
@@ -149,6 +157,7 @@ class Outbox:
             sink = self._channels[channel] = ChannelSink(
                 sender_end, self._watch, on_gone=self._on_gone, on_drained=self._on_drained
             )
+            self._used_at[sink] = float("-inf")
         return sink
 
     def _requester(self, sender: Any) -> MessageSink:
@@ -157,4 +166,9 @@ class Outbox:
                 return sink
         sink = MessageSink(sender, self._connection_id, self._send)
         self._requesters.append(sink)
+        self._used_at[sink] = float("-inf")
         return sink
+
+
+def _receives(sink: Sink, sender: Any) -> bool:
+    return not isinstance(sink, MessageSink) or bool(sink.requester == sender)

@@ -24,7 +24,7 @@ states that may follow; "." stands for "ignored".
 INPUT           D disconnected C connecting   I idle         S streaming    G degraded     R retiring     X stopped
 Begun           D              .              .              .              .              .              .
 Submitted       D C            C              C I S          S              D C G          R              X
-Cancelled       .              D C G X        .              D C S G X      .              R              .
+Cancelled       .              D C G X        I              D C S G X      .              R              .
 Connected       .              C I S X        .              .              .              .              .
 ConnectFailed   .              D C G X        .              .              .              .              .
 Sent            .              .              .              S              .              .              .
@@ -491,13 +491,18 @@ def _received_between_turns(step: _Step, input: Received) -> None:
     for event in input.events:
         if event.stage is Stage.PRIVATE:
             continue
-        fault = provider_fault(event)
-        limit = fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT
         # An answer without a question: whatever else comes on this socket cannot be trusted.
-        _drop_socket(step, ResetReason.CONNECTION_LIMIT if limit else ResetReason.WEBSOCKET_FAILED)
+        _drop_socket(step, _unasked(event))
         if step.conn.state is State.IDLE:
             step.set(state=State.DISCONNECTED)
         return
+
+
+def _unasked(event: ServerEvent) -> ResetReason:
+    """Return why a socket goes on which this came while nothing was asked."""
+    fault = provider_fault(event)
+    limit = fault is not None and fault.rejection is Rejection.CONNECTION_LIMIT
+    return ResetReason.CONNECTION_LIMIT if limit else ResetReason.WEBSOCKET_FAILED
 
 
 @_rule(Received, streaming="streaming idle disconnected connecting degraded stopped")
@@ -515,7 +520,7 @@ def _received(step: _Step, input: Received) -> None:
             step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
             behind = input.events[position + 1 :]
             if _collected(step, fresh, progressed, opened):
-                _terminal(step, event, out_of_step=any(late.stage is not Stage.PRIVATE for late in behind))
+                _terminal(step, event, behind=next((late for late in behind if late.stage is not Stage.PRIVATE), None))
             return
         fresh.append((event.tag, event.raw))
         progressed |= event.stage is not Stage.PRIVATE
@@ -574,11 +579,11 @@ def _alive(step: _Step) -> None:
 # The end of a response
 
 
-def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
+def _terminal(step: _Step, event: ServerEvent, *, behind: ServerEvent | None) -> None:
     """End the response, unless it was refused for the socket's sake and can go out again.
 
-    `out_of_step` says that more was read behind it. Behind a rejection that does not matter: it was read before the replay
-    is written, so it cannot be its answer.
+    `behind` is what was read behind it and should not be there. Behind a rejection that does not matter: it was read before
+    the replay is written, so it cannot be its answer.
     """
     fault = provider_fault(event)
     over_http = step.turn.via is Via.HTTP
@@ -593,7 +598,7 @@ def _terminal(step: _Step, event: ServerEvent, *, out_of_step: bool) -> None:
         _degrade(step, replace(refused, details={**refused.details, "reason": Rejection.NOT_FOUND.value}))
         return
     step.set_turn(response_id=response_id(event) or step.turn.response_id)
-    _finish(step, event, fault, out_of_step=out_of_step)
+    _finish(step, event, fault, behind=behind)
 
 
 def _replay(step: _Step, rejection: Rejection) -> bool:
@@ -636,7 +641,7 @@ def _is_ours(conn: Connection, turn: Turn, rejection: Rejection) -> bool:
             return turn.reused and conn.socket.bearer != turn.request.bearer
 
 
-def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out_of_step: bool) -> None:
+def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, behind: ServerEvent | None) -> None:
     """Deliver the terminal event, move the continuation, and go on with whoever waits."""
     turn, conn = step.turn, step.conn
     request_id = turn.request.request_id
@@ -652,9 +657,11 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, out
     elif fault is not None and fault.rejection is Rejection.UNAUTHORIZED:
         # It keeps the bearer that was refused, and the server is about to close it.
         _drop_socket(step, ResetReason.RESPONSE_FAILED)
-    elif turn.phase is Phase.SENDING or out_of_step:
-        # Half a request stands in the buffer, or the next request would be answered by what stands behind this event.
-        _drop_socket(step, ResetReason.WEBSOCKET_FAILED)
+    elif behind is not None:
+        # The next request would be answered by it.
+        _drop_socket(step, _unasked(behind))
+    elif turn.phase is Phase.SENDING:
+        _drop_socket(step, ResetReason.WEBSOCKET_FAILED)  # half a request stands in the buffer
     elif conn.socket is not None and conn.socket.ended:
         _drop_socket(step, ResetReason.CONNECTION_CLOSED)  # or whoever waits would be sent into the void
     stored = {"websocket_captured_response_id": captured, "websocket_stored_previous_response_id": _stored_id(step.conn)}
@@ -731,8 +738,11 @@ def _end_turn(step: _Step) -> None:
 def verdict(connection: Connection, request_id: Any) -> Delivery:
     """Return the verdict over a request that is held, should it end now."""
     turn = connection.turn
-    running = turn is not None and turn.request.request_id == request_id
-    return _overall(turn, _delivery(turn)) if running and turn is not None else Delivery.NOT_SENT
+    if turn is not None and turn.request.request_id == request_id:
+        return _overall(turn, _delivery(turn))
+    waits = any(request.request_id == request_id for request in connection.queue)
+    # One that does neither has ended here, and its end has not reached its caller.
+    return Delivery.NOT_SENT if waits else Delivery.AMBIGUOUS
 
 
 def _delivery(turn: Turn) -> Delivery:
@@ -834,6 +844,13 @@ def _cancelled(step: _Step, input: Cancelled) -> None:
             step.set(queue=tuple(other for other in step.conn.queue if other is not request))
             _answer(step, request, Failure.of(input.code, Delivery.NOT_SENT))
             return
+
+
+@_rule(Cancelled, idle="idle")
+def _callback_failed_late(step: _Step, input: Cancelled) -> None:
+    """Forget a response whose last event the caller's own code could not take: it may not be in its history."""
+    if input.reason is ResetReason.STREAM_CALLBACK_FAILED:
+        step.set(continuation=Cold(input.reason))
 
 
 def _give_up(step: _Step, failure: Failure, reason: ResetReason) -> None:

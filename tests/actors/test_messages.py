@@ -65,15 +65,13 @@ EXAMPLES: dict[type, Any] = {
     c.EvictAnswer: c.EvictAnswer("c-1", True),
     c.StopConnection: c.StopConnection(ErrorCode.CANCELLED),
 }
-CLASSES = [
+PUBLIC = [
     value
     for value in vars(m).values()
     if inspect.isclass(value) and value.__module__ == m.__name__ and value is not m.Ended  # which is in a batch
 ]
-BETWEEN_SUPERVISOR_AND_CONNECTION = [
-    c.Begin, c.Began, c.StartFailed, c.Report, c.Retire, c.RetireAnswer, c.Evict, c.EvictAnswer, c.StopConnection
-]  # fmt: skip
-PUBLIC = [kind for kind in CLASSES if kind not in BETWEEN_SUPERVISOR_AND_CONNECTION]
+INTERNAL = [value for value in vars(c).values() if inspect.isclass(value) and value.__module__ == c.__name__]
+CLASSES = PUBLIC + INTERNAL
 
 
 def named(kind: type) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.actors.fakes import submit
 from tests.conftest import until, within
 
 NOW = 100.0
+IDLE = 60.0
 
 
 class Box:
@@ -137,25 +140,59 @@ def test_a_requester_that_does_not_acknowledge_is_reported_by_the_sweep(box: Box
     ticket = box.outbox.hold(submit(1), "asker")
     box.outbox.put(ticket.number, FrameType.DATA, b"x")
     box.outbox.flush(NOW)
-    assert box.outbox.sweep(NOW + UNACKNOWLEDGED) is True
+    assert box.outbox.sweep(NOW + UNACKNOWLEDGED, unused_for=IDLE) is True
     assert box.gone == []
 
-    assert box.outbox.sweep(NOW + UNACKNOWLEDGED + 1) is True
+    assert box.outbox.sweep(NOW + UNACKNOWLEDGED + 1, unused_for=IDLE) is True
 
     [sink] = box.gone
     assert box.outbox.of_sink(sink) == [ticket], "it is still held: who listens decides what becomes of it"
     box.outbox.drop(sink)
-    assert box.outbox.sweep(NOW + 1000) is False
+    assert box.outbox.sweep(NOW + 1000, unused_for=IDLE) is False
 
 
-def test_the_sweep_drops_whom_nobody_owes_anything(box: Box) -> None:
+def test_the_sweep_drops_whom_nobody_has_owed_anything_for_a_while(box: Box) -> None:
     ticket = box.outbox.hold(submit(1), "asker")
     box.outbox.put(ticket.number, FrameType.FINISHED)
     box.outbox.flush(NOW)
     box.outbox.acknowledged("asker", 1, NOW)
+    assert box.outbox.sweep(NOW + IDLE - 0.1, unused_for=IDLE) is True, "the next request may come soon"
 
-    assert box.outbox.sweep(NOW) is False
+    again = box.outbox.hold(submit(2), "asker")
+    assert again.sink is ticket.sink
+    box.outbox.put(again.number, FrameType.FINISHED)
+    box.outbox.flush(NOW + 30)
+    box.outbox.acknowledged("asker", 2, NOW + 30)
+    assert box.outbox.sweep(NOW + 30 + IDLE - 0.1, unused_for=IDLE) is True, "it was used in between"
+
+    assert box.outbox.sweep(NOW + 30 + IDLE, unused_for=IDLE) is False
     assert box.gone == []
+
+
+def test_the_sweep_leaves_a_receiver_that_has_not_taken_everything(box: Box) -> None:
+    tickets = [box.outbox.hold(submit(number), "asker") for number in (1, 2)]
+    for ticket in tickets:
+        box.outbox.put(ticket.number, FrameType.FINISHED)
+        box.outbox.flush(NOW)  # the second batch waits until the first is acknowledged
+    assert box.outbox.sweep(NOW + 10, unused_for=5) is True
+
+    box.outbox.acknowledged("asker", 1, NOW + 10)
+    assert [frame.request_id for frame in box.frames("asker")] == [1, 2]
+
+
+def test_nothing_is_remembered_of_a_receiver_that_has_gone(box: Box) -> None:
+    """Its requests are answered all the same, to nobody."""
+    ticket = box.outbox.hold(submit(1), "asker")
+    box.outbox.flush(NOW)
+    box.outbox.drop(ticket.sink)
+    box.outbox.put(ticket.number, FrameType.FAILED, b"{}")
+    box.outbox.flush(NOW)
+    gone = weakref.ref(ticket.sink)
+    del ticket
+    box.outbox.sweep(NOW, unused_for=IDLE)
+    gc.collect()
+
+    assert gone() is None
 
 
 def test_a_channel_that_cannot_be_opened_holds_nothing(box: Box) -> None:
@@ -167,7 +204,7 @@ def test_a_channel_that_cannot_be_opened_holds_nothing(box: Box) -> None:
 
     assert caught.value.reason == "gone"
     assert list(box.outbox) == []
-    assert box.outbox.sweep(NOW) is False
+    assert box.outbox.sweep(NOW, unused_for=IDLE) is False
 
 
 @pytest.fixture
@@ -201,11 +238,13 @@ def test_the_sweep_closes_a_channel_that_nobody_waits_at(box: Box, listener: Lis
     inbox = listener.open(1, max_buffered_bytes=100_000)
     inbox.bind("c-1")
     ticket = box.outbox.hold(on_channel(1, listener), None)
-    assert box.outbox.sweep(NOW) is True, "a request waits at it"
+    assert box.outbox.sweep(NOW + 1000, unused_for=IDLE) is True, "a request waits at it"
 
     box.outbox.put(ticket.number, FrameType.FINISHED)
-    box.outbox.flush(NOW)
-    assert box.outbox.sweep(NOW) is False
+    box.outbox.flush(NOW + 1000)
+    assert box.outbox.sweep(NOW + 1000 + IDLE - 0.1, unused_for=IDLE) is True, "the next request may come soon"
+    assert lost == []
+    assert box.outbox.sweep(NOW + 1000 + IDLE, unused_for=IDLE) is False
 
     assert until(lambda: lost == ["c-1"])
     assert len(watch) == 0

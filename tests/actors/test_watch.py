@@ -159,6 +159,79 @@ def test_a_handler_that_asks_for_another_round_has_it_in_the_next_dispatch(watch
     assert calls == ["again"]
 
 
+def test_a_number_that_is_given_out_again_in_the_same_round_is_not_taken_for_the_old_one(watch: Watch, pair) -> None:
+    """What the poll said was said of a descriptor that is closed by now."""
+    heard: list[str] = []
+    fresh, _ = pair
+    both = [socket.socketpair(), socket.socketpair()]
+
+    def first_replaces(other: socket.socket) -> None:
+        heard.append("first")
+        fd = other.fileno()
+        watch.remove(fd)
+        other.close()
+        os.dup2(fresh.fileno(), fd)
+        watch.add(fd, lambda _: heard.append("fresh"))
+
+    (one, one_peer), (two, two_peer) = both
+    watch.add(one.fileno(), lambda _: first_replaces(two))
+    watch.add(two.fileno(), lambda _: first_replaces(one))
+    fds = {one.fileno(), two.fileno()}
+    one_peer.send(b"x")
+    two_peer.send(b"x")
+
+    watch.dispatch()
+
+    assert heard == ["first"]
+    assert len(watch) == 2
+    for end in (one, two, one_peer, two_peer):
+        fds.discard(end.fileno())
+        end.close()
+    [again] = fds
+    watch.remove(again)
+    os.close(again)
+
+
+def test_after_a_handler_that_raised_what_was_still_to_be_called_is_called_in_the_next_round(watch: Watch, pair) -> None:
+    """No poll would show it again: what it is to read is in user space."""
+    ours, theirs = pair
+    calls: list[str] = []
+
+    def fails(_: bool) -> None:
+        ours.recv(1)
+        raise ZeroDivisionError
+
+    watch.add(ours.fileno(), fails)
+    watch.again(lambda: calls.append("one"))
+    theirs.send(b"x")
+
+    with pytest.raises(ZeroDivisionError):
+        watch.dispatch()
+    assert calls == []
+    assert shows(watch)
+    watch.dispatch()
+    assert calls == ["one"]
+    assert not shows(watch)
+
+
+def test_a_call_that_raised_is_not_repeated_but_those_behind_it_are_called(watch: Watch) -> None:
+    calls: list[str] = []
+
+    def fails() -> None:
+        calls.append("fails")
+        raise ZeroDivisionError
+
+    watch.again(fails)
+    watch.again(lambda: calls.append("behind"))
+
+    with pytest.raises(ZeroDivisionError):
+        watch.dispatch()
+    assert shows(watch)
+    watch.dispatch()
+    assert calls == ["fails", "behind"]
+    assert not shows(watch)
+
+
 def test_a_descriptor_that_was_closed_first_breaks_nothing(watch: Watch, pair) -> None:
     """Its number may be given out again at once, and is registered anew then."""
     ours, theirs = pair

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +82,31 @@ def test_an_attempt_that_failed_is_told_with_its_facts(line: Line, dialer: Diale
 
     assert line.round() == [inputs.ConnectFailed(7, ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, {"status": 429}, 3.0)]
     assert len(line.watch) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EMFILE, "too_many_open_files"), (errno.ENFILE, "too_many_open_files"), (errno.EAGAIN, "os_error")],
+)
+def test_an_attempt_that_cannot_even_start_is_returned_and_not_fed(watch: Watch, number: int, reason: str) -> None:
+    """It is returned to whoever is performing what the machine has decided: fed, it would come in the middle of that."""
+
+    def connect(_: Target) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    fed: list[inputs.Input] = []
+    wire = Wire(watch, {Via.WEBSOCKET: connect}, fed.extend)
+
+    assert wire.open(TARGET, 7, Via.WEBSOCKET) == [
+        inputs.ConnectFailed(7, ErrorCode.WEBSOCKET_CONNECT_FAILED, {"reason": reason})
+    ]
+    assert fed == []
+    assert len(watch) == 0
+    wire.abandon()  # nothing is under way
+
+
+def test_an_attempt_that_starts_returns_nothing(line: Line) -> None:
+    assert line.wire.open(TARGET, 7, Via.WEBSOCKET) == []
 
 
 def test_an_abandoned_attempt_says_nothing_more(line: Line, dialer: Dialer) -> None:

@@ -39,6 +39,10 @@ REFUSED = {
     "C16 fixed: no scheme": ("h/p", "has the scheme ''"),
     "C16 no host": ("https:///x", "has no host"),
     "C16 only a port": ("https://:443/x", "has no host"),
+    "a port that is no number": ("https://h:port/x", "cannot be parsed"),
+    "a port beyond all ports": ("https://h:65536/x", "cannot be parsed"),
+    "half a bracket": ("https://[::1/x", "cannot be parsed"),
+    "no address in brackets": ("https://[h]/x", "cannot be parsed"),
 }
 
 

@@ -215,3 +215,22 @@ def test_nothing_rings_and_nothing_happens_after_the_end() -> None:
     assert machine.feed(put.AlarmRang(stopped.token)) == []
     assert machine.stop() == []
     assert machine.conn == stopped
+
+
+def test_a_callback_that_fails_at_the_last_event_makes_the_answered_turn_cold() -> None:  # C35, design section 3
+    machine = Machine()
+    first = machine.turn(FIRST, "resp_1", [SAID])
+    machine.feed(put.Cancelled(first, reason=R.STREAM_CALLBACK_FAILED))
+    assert machine.conn.state is State.IDLE, "the socket is kept: nothing is wrong with it"
+
+    second = machine.turn(SECOND, "resp_2")
+    assert machine.reason(second) is R.STREAM_CALLBACK_FAILED
+
+
+def test_a_cancel_that_comes_after_the_answer_changes_nothing() -> None:
+    machine = Machine()
+    first = machine.turn(FIRST, "resp_1", [SAID])
+    machine.cancel(first)
+
+    second = machine.turn(SECOND, "resp_2")
+    assert machine.reason(second) is None

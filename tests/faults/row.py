@@ -56,7 +56,6 @@ class Row:
         ends_socket: The idle socket ends of it; the turn comes after that.
         settles: The socket ends after the turn; the next turn comes after that.
         degraded: The turn before has failed, and its window is open.
-        disputed: Why the code does otherwise at present, where it does.
     """
 
     phase: str
@@ -79,7 +78,6 @@ class Row:
     ends_socket: bool = False
     settles: bool = False
     degraded: bool = False
-    disputed: str = ""
 
 
 FAILED: Final = "window, then full: websocket_failed"

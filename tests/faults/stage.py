@@ -131,8 +131,8 @@ class Play:
             return {"keepalive_interval": within(0.1), limit: LIMITS[limit]}
         return {limit: LIMITS[limit]}
 
-    def _closed(self) -> None:
-        self.sim.wait_for(lambda seen: seen.open_connections == 0, within(10))
+    def _closed(self, seconds: float = SLACK) -> None:
+        self.sim.wait_for(lambda seen: seen.open_connections == 0, seconds)
 
     def _pause(self) -> None:
         """Let the fault of an idle connection happen."""
@@ -140,7 +140,7 @@ class Play:
         if act is not None and act not in _CROSSING:
             _ACTS[act](self)
         if self.row.ends_socket:
-            self._closed()
+            self._closed(LIMITS.get(self.row.limit, 0.0) + SLACK)
         if act == "retires":
             assert until(lambda: self.client.status(self.caller.key) == [], 10)
 

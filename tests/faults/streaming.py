@@ -362,7 +362,6 @@ def at_the_terminal_event() -> list[Row]:
             then="full: stream_callback_failed",
             act="raises",
             at="response.completed",
-            disputed="nothing cools a turn that has been answered",
         ),
         both(phase, "the caller leaves at it", "left", then="full: prefix_mismatch", act="leaves", at="response.completed"),
         harmless(phase, "it has 2 MiB", armed=(FAULTS["huge_terminal"](),)),
@@ -380,7 +379,6 @@ def at_the_terminal_event() -> list[Row]:
             then="full: connection_limit",
             armed=(Fault("limit_behind", "events", rewrite=appended(LIMIT_NOTICE, 0)), FAULTS["coalesce"]()),
             settles=True,
-            disputed="an event behind the last one is not looked at",
         ),
         harmless(
             phase,

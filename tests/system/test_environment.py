@@ -28,6 +28,7 @@ PROXIES = [
     ("lower case is safe under CGI", "ws://api.example.com", {"http_proxy": PROXY, "REQUEST_METHOD": "GET"}, PROXY),
     ("another scheme", "ftp://api.example.com", {"https_proxy": PROXY, "all_proxy": PROXY}, None),
     ("localhost", "wss://localhost:8443/", {"https_proxy": PROXY}, None),
+    ("a name below localhost", "wss://a.localhost:8443/", {"https_proxy": PROXY}, None),
     ("loopback of IPv4", "ws://127.0.0.2/", {"http_proxy": PROXY}, None),
     ("loopback of IPv6", "wss://[::1]:8443/", {"https_proxy": PROXY}, None),
 ]
