@@ -18,7 +18,7 @@ from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
-from pixir_actors.dispatch.dispatcher import Dispatcher
+from pixir_actors.dispatch.dispatcher import STATUS_TIMEOUT, Dispatcher
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
@@ -203,7 +203,7 @@ class Client:
         found = self._dispatcher.ask_supervisor(m.FindConnection(self._link.number(), name))
         if found.address is None:
             return []
-        report = self._link.ask(found.address, m.GetStatus(self._link.number()), timeout=CANCEL_TIMEOUT)
+        report = self._link.ask(found.address, m.GetStatus(self._link.number()), timeout=STATUS_TIMEOUT)
         if report is None:
             raise StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.NOT_SENT))
         return list(report.connections)

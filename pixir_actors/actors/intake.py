@@ -52,13 +52,12 @@ class Prepared:
         )
 
 
-def _has_its_types(submit: Submit) -> bool:
+def _has_its_types(submit: Any) -> bool:
     """Say whether what is used long after the request was taken, where nobody could refuse it, is what it should be."""
-    proxy: Any = submit.proxy
     return (
         _is_secret(submit.key, str)
         and _is_secret(submit.headers, tuple)
-        and (proxy is None or _is_secret(proxy, str))
+        and (submit.proxy is None or _is_secret(submit.proxy, str))
         and isinstance(submit.request_id, int)
         and 0 < submit.request_id < 2**64
         and isinstance(submit.channel, str | None)

@@ -224,6 +224,7 @@ class SupervisorActor(ShellActor):
         child = self._registry.of_address(address)
         if child is not None:  # Thespian may say it twice
             self._ended(child)
+            self.release(child.created_address)
         # Of another one that ended at the same moment it may say nothing.
         self._missed = True
 

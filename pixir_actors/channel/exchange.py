@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -63,6 +64,7 @@ class Exchange:
         self._inboxes: dict[int, Inbox] = {}
         self._channels: dict[str, Channel] = {}
         self._waiting: dict[str, dict[int, Inbox]] = {}
+        self._dropped: deque[Inbox] = deque()
         # Connections whose channel broke: the newest few thousand, as ids are never used again.
         self._broken: dict[str, None] = {}
 
@@ -90,6 +92,7 @@ class Exchange:
         with self.lock:
             if self.closed:
                 raise ListenerClosed("the event channel's listener is closed")
+            self._close_dropped()
             if request_id in self._inboxes:
                 raise ValueError(f"the inbox of request {request_id} is open already")
             self._inboxes[request_id] = inbox
@@ -119,11 +122,19 @@ class Exchange:
         if os.getpid() != self._pid:
             return
         with self.lock:
-            self._detach(inbox)
-            if self._inboxes.get(inbox.request_id) is inbox:
-                del self._inboxes[inbox.request_id]
-            inbox.discard()
+            self._close(inbox)
         inbox.nudge()
+
+    def drop(self, inbox: Inbox) -> None:
+        """See `Inbox.drop`. A destructor may run in the middle of anything, even while its own thread holds the lock."""
+        if os.getpid() != self._pid:
+            return
+        self._dropped.append(inbox)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._close_dropped()
+            finally:
+                self.lock.release()
 
     def resume(self, inbox: Inbox) -> None:
         """Read the inbox's channel again, if it is held for it."""
@@ -217,6 +228,16 @@ class Exchange:
             inbox.discard()
 
     # Under the lock.
+
+    def _close(self, inbox: Inbox) -> None:
+        self._detach(inbox)
+        if self._inboxes.get(inbox.request_id) is inbox:
+            del self._inboxes[inbox.request_id]
+        inbox.discard()
+
+    def _close_dropped(self) -> None:
+        while self._dropped:
+            self._close(self._dropped.popleft())
 
     def _take(self, channel: Channel, request_id: int, run: list[Frame]) -> Inbox | None:
         """Give consecutive frames of one request to its inbox; return the inbox if it took them."""

@@ -59,6 +59,9 @@ class Owner(Protocol):
     def close(self, inbox: Inbox) -> None:
         """See `Inbox.close`."""
 
+    def drop(self, inbox: Inbox) -> None:
+        """See `Inbox.drop`."""
+
     def resume(self, inbox: Inbox) -> None:
         """The consumer has caught up: read its channel again."""
 
@@ -137,6 +140,10 @@ class Inbox:
     def close(self) -> None:
         """Let go of the unread frames, and of all that come later. Idempotent, from any thread."""
         self._owner.close(self)
+
+    def drop(self) -> None:
+        """Close, without ever waiting: for destructors. If need be it takes effect with the next request that is opened."""
+        self._owner.drop(self)
 
     @property
     def lost(self) -> Loss | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel.exchange import ListenerClosed
-from pixir_actors.channel.frame import Frame, FrameType, failure_from
+from pixir_actors.channel.frame import Frame, FrameType, failure_from, failure_payload
 from pixir_actors.channel.inbox import ChannelLost, InboxClosed
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
@@ -69,6 +69,15 @@ class Call:
         Raises:
             StreamError: The connection, the actor system or this client is no more.
         """
+        try:
+            return self._over_all(self._next())
+        except StreamError as error:
+            self._end()
+            if not self._retried:
+                raise
+            raise exception_from(_overall(error.failure)) from None
+
+    def _next(self) -> Frame:
         while True:
             frame = self._take()
             if frame.type == FrameType.DATA:
@@ -90,8 +99,10 @@ class Call:
             return frame
 
     def abandon(self) -> None:
-        """Let go of what has been received, without a word to the connection. Does not block."""
-        self._end()
+        """Let go of what has been received, without a word to the connection. For destructors: waits for nothing."""
+        self._ended = True
+        if self._source is not None:
+            self._source.drop()
 
     def cancel(self, *, callback_failed: bool = False) -> None:
         """Give the request up, if it has not ended. Returns within two seconds, whatever has died. Idempotent."""
@@ -247,6 +258,13 @@ class Call:
         # A channel that broke had held the word that the request is being sent; where it has not, there is no telling.
         return Delivery.NOT_SENT if lost and not self._sending else Delivery.AMBIGUOUS
 
+    def _over_all(self, frame: Frame) -> Frame:
+        """Return the frame with the verdict over all attempts, should it be the end of the second one."""
+        if not self._retried or not frame.payload or frame.type not in (FrameType.FINISHED, FrameType.FAILED):
+            return frame
+        whole = failure_payload(_overall(failure_from(frame.payload)))
+        return Frame(frame.type, frame.kind, frame.request_id, whole)
+
     def _may_retry(self) -> bool:
         """Say whether the caller wants a request again that may have run, and it has not been sent again yet."""
         wanted = self._submit.settings.retry_ambiguous and self._submit.purpose is Purpose.RUN
@@ -266,3 +284,9 @@ class Call:
         self._ended = True
         if self._source is not None:
             self._source.close()
+
+
+def _overall(failure: Failure) -> Failure:
+    """Return the failure of a request whose first attempt may have run, from that of its second one."""
+    certain = failure.delivery in (Delivery.NOT_SENT, Delivery.REJECTED)
+    return replace(failure, delivery=Delivery.AMBIGUOUS) if certain else failure

@@ -52,6 +52,9 @@ class Source(Protocol):
     def close(self) -> None:
         """Want no more frames."""
 
+    def drop(self) -> None:
+        """As `close`, for destructors: waits for nothing, not even a lock."""
+
 
 class Link(Protocol):
     """The way to one actor system."""

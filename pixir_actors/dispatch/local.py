@@ -148,3 +148,6 @@ class LocalSource:
 
     def close(self) -> None:
         self._link.forget(self._request_id)
+
+    def drop(self) -> None:
+        self.close()

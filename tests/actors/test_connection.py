@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,9 +14,12 @@ from thespian.actors import ActorExitRequest, ActorSystem
 from pixir_actors.actors import connection as module
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
+from pixir_actors.actors import reporter
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.channel import FrameType, Listener
+from pixir_actors.core import actions as do
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import Via
 from pixir_actors.errors import Delivery, ErrorCode
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Fault
@@ -288,10 +293,38 @@ def test_a_socket_that_died_while_idle_is_replaced_before_the_request_goes_out(
     assert room.evidence(2)["continuation_reset_reason"] == "connection_closed"
 
 
-@pytest.mark.parametrize(
-    "fields", [{"body": Secret(b"[]")}, {"url": Secret("ftp://host/")}, {"url": Secret("ws://203.0.113.1/")}]
-)
+def test_a_request_that_comes_twice_is_accepted_twice_and_runs_once(begun: Peer, room: Room) -> None:
+    for number in (1, 1, 2, 2):
+        begun.submit(number)
+    begun.sent(1)
+    assert begun.status().queue_length == 1
+
+    for number in (1, 2):
+        begun.sent(number)
+        begun.transport.push(created(), completed(f"resp_{number}"))
+        assert room.finished(number)
+    room.run()
+    begun.sent(2)
+    assert [len(room.ends(number)) for number in (1, 2)] == [1, 1]
+
+
+STRANGE: list[dict[str, Any]] = [
+    {"body": Secret(b"[]")},
+    {"body": b"{}"},
+    {"url": Secret("ftp://host/")},
+    {"url": Secret("ws://203.0.113.1/")},
+    {"url": Secret("wss://host:port/")},
+    {"headers": Secret(((1, 2, 3),))},
+    {"key": None},
+    {"settings": None},
+    {"channel": 7},
+]
+
+
+@pytest.mark.parametrize("fields", STRANGE, ids=lambda fields: "-".join(fields))
 def test_a_request_that_no_client_would_send_is_refused(begun: Peer, room: Room, fields: dict[str, Any]) -> None:
+    begun.submit(3)
+    begun.sent(1)
     made = submit(1)
     strange = m.Submit(**{name: getattr(made, name) for name in m.Submit.__slots__} | fields)
 
@@ -299,8 +332,11 @@ def test_a_request_that_no_client_would_send_is_refused(begun: Peer, room: Room,
 
     assert isinstance(answer, m.Refused)
     assert answer.failure.code is ErrorCode.INVALID_PROVIDER_REQUEST
+    assert answer.failure.delivery is Delivery.NOT_SENT
     assert set(answer.failure.details) == {"field", "problem"}
     assert begun.status().queue_length == 0
+    begun.transport.push(created(), completed())
+    assert room.finished(3), "the one that runs is not disturbed"
     begun.turn(2)
 
 
@@ -327,13 +363,64 @@ def test_after_a_defect_every_request_is_answered_once_and_the_next_one_runs(beg
     broken.receive = receive  # type: ignore[method-assign]
     broken.push(created())
 
-    for number in (1, 2):
+    for number, verdict in ((1, Delivery.AMBIGUOUS), (2, Delivery.NOT_SENT)):
         failure = room.failure(number)
-        assert (failure.code, failure.delivery) == (ErrorCode.INTERNAL_ERROR, Delivery.AMBIGUOUS)
+        assert (failure.code, failure.delivery) == (ErrorCode.INTERNAL_ERROR, verdict)
     assert broken.closed
     begun.turn(3)
     assert room.evidence(3)["continuation_reset_reason"] == "websocket_failed"
     assert [len(room.ends(number)) for number in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_the_verdict_after_a_defect_is_that_of_the_moment(begun: Peer, room: Room, dialer: Dialer) -> None:
+    dialer.outcomes.append(None)
+    begun.submit(1)
+    begun.actor.defect()
+    assert room.failure(1).delivery is Delivery.NOT_SENT, "the socket was not open yet"
+
+    begun.submit(2)
+    begun.sent(1)
+    begun.transport.push(created(), delta("a"))
+    room.run(lambda: "DATA" in room.types(2))
+    begun.actor.defect()
+    room.run()
+    assert room.failure(2).delivery is Delivery.ACCEPTED
+
+
+def test_a_request_whose_end_is_lost_in_a_defect_is_not_said_to_be_unsent(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is done with it by then, and has begun the next."""
+    begun.submit(1)
+    begun.submit(2)
+    begun.sent(1)
+
+    def fails(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise RuntimeError
+
+    monkeypatch.setitem(module._PERFORM, do.Deliver, fails)
+    begun.transport.push(created(), completed())
+
+    assert room.failure(1).delivery is Delivery.AMBIGUOUS
+    assert room.failure(2).code is ErrorCode.INTERNAL_ERROR
+
+
+def test_a_socket_for_which_there_is_no_descriptor_fails_the_request_and_leaves_the_connection_up(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(_: Any) -> Any:
+        raise OSError(errno.EMFILE, "too many")
+
+    ways = begun.actor._wire._connect
+    monkeypatch.setitem(ways, Via.WEBSOCKET, connect)
+    begun.submit(1, degraded_for=None)
+    failure = room.failure(1)
+    assert (failure.code, failure.delivery) == (ErrorCode.WEBSOCKET_CONNECT_FAILED, Delivery.NOT_SENT)
+    assert failure.details["reason"] == "too_many_open_files"
+
+    monkeypatch.undo()
+    begun.turn(2)
 
 
 def test_a_defect_makes_the_alarms_of_before_stale(begun: Peer, room: Room) -> None:
@@ -419,8 +506,9 @@ def test_why_it_starts_cold_is_told_with_the_first_request(peer: Peer, room: Roo
 def test_it_reports_its_changes_but_at_most_once_per_interval(
     peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr(reporter, "REPORT_INTERVAL", 0.05)
     peer.begin()
+    assert not room.has(c.Report), "nobody waits for it"
     assert room.wait_for(c.Report).status.state == "disconnected"
     peer.turn(1)
     peer.turn(2)
@@ -432,6 +520,22 @@ def test_it_reports_its_changes_but_at_most_once_per_interval(
     room.run(reported)
     room.unread.clear()
     assert not until(lambda: room.run() or room.has(c.Report), 0.15 / within(1)), "nothing has changed since"
+
+
+def test_no_report_is_on_the_way_of_a_request(peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process sends both: what it tells the supervisor first, whoever submitted waits for."""
+    monkeypatch.setattr(reporter, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(reporter, "PROMPTLY", 0.0)
+    peer.begin()
+    room.wait_for(c.Report)
+    room.run()
+    room.unread.clear()
+
+    room.tell(peer.address, submit(1, settings=QUIET))
+    room.run(lambda: room.has(c.Report) and room.has(m.Accepted))
+
+    kinds = [type(message) for message in room.unread]
+    assert kinds.index(m.Accepted) < kinds.index(c.Report)
 
 
 def test_an_idle_connection_asks_before_it_retires_and_goes_on_if_it_is_needed(begun: Peer, room: Room) -> None:
@@ -499,6 +603,22 @@ def test_one_that_is_stopped_answers_everybody_and_ends(begun: Peer, room: Room,
     assert begun.transport.close_code == 1000
 
 
+def test_one_that_is_to_linger_sends_back_who_comes_and_then_ends(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 0.05)
+    begun.submit(1)
+    begun.sent(1)
+    room.system.tell(begun.address, c.StopConnection(ErrorCode.CANCELLED, linger=True))
+    room.system.tell(begun.address, submit(2, settings=QUIET))
+
+    assert room.failure(1).code is ErrorCode.CANCELLED
+    failure = room.failure(2)
+    assert (failure.delivery, bool(failure.details["moved"])) == (Delivery.NOT_SENT, True)
+    assert begun.transport.closed
+    room.run(lambda: begun.actor.ended)
+
+
 def test_one_that_is_told_to_exit_closes_its_socket(begun: Peer, room: Room) -> None:
     begun.submit(1)
     begun.sent(1)
@@ -506,6 +626,16 @@ def test_one_that_is_told_to_exit_closes_its_socket(begun: Peer, room: Room) -> 
 
     assert begun.transport.closed
     assert room.failure(1).code is ErrorCode.SHUTTING_DOWN
+
+
+def test_one_with_a_process_of_its_own_dies_with_its_parent_from_birth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it was introduced: who was to do that may be killed first."""
+    parents: list[int] = []
+    monkeypatch.setattr(module.process, "die_with_parent", parents.append)
+    for base, expected in (("simpleSystem", []), ("multiprocTCPBase", [os.getppid()])):
+        actor = ConnectionActor({"Thespian ActorSystem Name": base, "Thespian Watch Supported": True})
+        actor.watch.close()
+        assert parents == expected
 
 
 def test_where_nothing_can_be_watched_it_says_so_and_ends() -> None:

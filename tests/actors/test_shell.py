@@ -18,6 +18,7 @@ from thespian.actors import (
     WakeupMessage,
     WatchMessage,
 )
+from thespian.system.addressManager import ActorAddressManager
 
 from pixir_actors.system.embedded import EmbeddedSystem
 from tests.actors.probes import Probe
@@ -246,3 +247,18 @@ def test_in_one_process_an_actor_hears_of_its_descriptors_by_polling(in_process:
     in_process.tell("pipe")
 
     assert until(lambda: in_process.ask("returned")[2] == 1)
+
+
+def test_the_address_of_an_actor_that_has_ended_is_let_go_of_where_thespian_keeps_it() -> None:
+    manager = ActorAddressManager("admin", "this actor")
+    first, second = manager.createLocalAddress(), manager.createLocalAddress()
+    manager.associateUseableAddress("this actor", 0, ActorAddress("first"))
+    manager.associateUseableAddress("this actor", 1, ActorAddress("second"))
+
+    actor = Lone({})
+    actor.release(first)
+    actor.release(ActorAddress("of another kind"))
+    actor.watch.close()
+
+    assert manager.exportAddr(first) is None
+    assert manager.exportAddr(second) == ActorAddress("second"), "places stay, addresses are found by them"

@@ -279,6 +279,7 @@ def test_nothing_is_left_when_it_is_closed() -> None:
 
 
 def test_nothing_is_left_when_it_is_dropped() -> None:
+    gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
     Watch().again(lambda: None)
     gc.collect()

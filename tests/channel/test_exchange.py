@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pixir_actors.channel import ChannelLost, ChannelProtocolError, Frame, FrameType, Inbox, ListenerClosed, Loss
+from pixir_actors.channel import (
+    ChannelLost,
+    ChannelProtocolError,
+    Frame,
+    FrameType,
+    Inbox,
+    InboxClosed,
+    ListenerClosed,
+    Loss,
+)
 from pixir_actors.channel import exchange as module
 from pixir_actors.channel.exchange import Channel, Exchange
 from pixir_actors.channel.frame import failure_from
@@ -426,3 +435,25 @@ def test_a_failed_slow_request_still_stands_before_the_next(desk: Desk) -> None:
     desk.exchange.leave(channel, goodbye=False)
 
     assert loss(second) == Loss(clean=False)
+
+
+def test_what_is_dropped_is_closed_at_once_where_nobody_holds_the_lock(desk: Desk) -> None:
+    inbox = desk.exchange.open(1, max_buffered_bytes=1000)
+    inbox.drop()
+    inbox.drop()
+
+    with pytest.raises(InboxClosed):
+        inbox.get(0)
+    assert desk.exchange.open(1, max_buffered_bytes=1000) is not inbox
+
+
+def test_what_is_dropped_under_the_lock_is_closed_with_the_next_request(desk: Desk) -> None:
+    """As by the garbage collector, which may run a destructor wherever something is allocated."""
+    inbox = desk.exchange.open(1, max_buffered_bytes=1000)
+    with desk.exchange.lock:
+        inbox.drop()
+    assert inbox.get(0) is None, "it waits for nothing"
+
+    assert desk.exchange.open(1, max_buffered_bytes=1000) is not inbox
+    with pytest.raises(InboxClosed):
+        inbox.get(0)

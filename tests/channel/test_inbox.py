@@ -32,6 +32,9 @@ class Owner:
     def close(self, inbox: Inbox) -> None:
         self.told.append("close")
 
+    def drop(self, inbox: Inbox) -> None:
+        self.told.append("drop")
+
     def resume(self, inbox: Inbox) -> None:
         inbox.held = False
         self.told.append("resume")
@@ -210,8 +213,9 @@ def test_a_callback_that_raises_is_named_without_its_text(caplog: pytest.LogCapt
 def test_binding_and_closing_are_the_owners(inbox: Inbox, owner: Owner) -> None:
     inbox.bind("c")
     inbox.close()
+    inbox.drop()
 
-    assert owner.told == ["bind c", "close"]
+    assert owner.told == ["bind c", "close", "drop"]
 
 
 @pytest.mark.parametrize("what", ["closed", "ended", "lost"])

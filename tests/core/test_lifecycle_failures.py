@@ -11,7 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from pixir_actors.core import actions as act
+from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import ResetReason
+from pixir_actors.core.lifecycle import verdict
 from pixir_actors.core.state import State
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import LIMIT, NOT_FOUND, Machine, assistant, completed, created, delta, user
@@ -100,6 +102,27 @@ def test_a_stop_gives_the_verdict_of_its_moment_and_answers_everybody(stage: Sta
     assert (machine.failure(queued).code, machine.failure(queued).delivery) == (E.SHUTTING_DOWN, D.NOT_SENT)
     assert machine.last[-1] == act.Stop(linger=False)
     assert machine.did(act.CloseSocket) == (stage not in (opening, reopening))
+
+
+@pytest.mark.parametrize("linger", [True, False])
+def test_one_that_is_stopped_lingers_if_it_is_told_to(linger: bool) -> None:
+    machine = warm()
+    machine.feed(put.StopAsked(E.CANCELLED, linger=linger))
+
+    assert machine.last[-1] == act.Stop(linger=linger)
+    late = machine.submit(SECOND)
+    assert machine.last == [act.Redirect(late)]
+
+
+@pytest.mark.parametrize(("stage", "delivery"), STAGES.values(), ids=STAGES)
+def test_the_verdict_of_the_moment_can_be_had_without_an_end(stage: Stage, delivery: Delivery) -> None:
+    machine = warm()
+    stage(machine)
+    queued = machine.submit(SECOND)
+
+    assert verdict(machine.conn, "r2") is delivery
+    assert verdict(machine.conn, queued) is D.NOT_SENT
+    assert verdict(machine.conn, "r1") is D.AMBIGUOUS, "it has ended here, and may have run"
 
 
 PASSED: dict[str, tuple[Stage, str, ErrorCode]] = {

@@ -27,6 +27,7 @@ class FakeSource:
 
     Attributes:
         script: Frames, None for a wait in which nothing comes, and exceptions to raise.
+        takes: Seconds that the next waits take, where a test has a clock.
     """
 
     def __init__(self, link: FakeLink, request_id: int) -> None:
@@ -34,9 +35,10 @@ class FakeSource:
         self.script: deque[Frame | Exception | None] = deque()
         self.bound: list[str] = []
         self.waits: list[float | None] = []
+        self.takes: list[float] = []
         self.lost: Loss | None = None
         self.started = False
-        self.closed = False
+        self.closed = self.dropped = False
 
     def get(self, timeout: float | None = None) -> Frame | None:
         self.waits.append(timeout)
@@ -56,6 +58,9 @@ class FakeSource:
 
     def close(self) -> None:
         self.closed = True
+
+    def drop(self) -> None:
+        self.dropped = self.closed = True
 
 
 class FakeLink:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel import ChannelLost, FrameType, InboxClosed, ListenerClosed, Loss
-from pixir_actors.channel.frame import failure_payload
+from pixir_actors.channel.frame import failure_from, failure_payload
 from pixir_actors.core.state import Purpose
-from pixir_actors.dispatch.call import LAST_FRAMES, PLACEMENTS, PROBE_AFTER, Call
+from pixir_actors.dispatch import call as module
+from pixir_actors.dispatch.call import (
+    CANCEL_TIMEOUT,
+    LAST_FRAMES,
+    PLACEMENTS,
+    PROBE_AFTER,
+    PROBE_TIMEOUT,
+    SUBMIT_TIMEOUT,
+    TIMEOUT_GRACE,
+    Call,
+)
 from pixir_actors.dispatch.dispatcher import Dispatcher
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError
 from pixir_actors.settings import Settings
@@ -40,10 +52,10 @@ def dispatcher(link: FakeLink, town: Town) -> Dispatcher:
     return Dispatcher(link)
 
 
-def call(dispatcher: Dispatcher, *script: Any) -> Call:
+def call(dispatcher: Dispatcher, *script: Any, **options: Any) -> Call:
     """Submit a request; its source has `script` to give."""
     number = dispatcher.link.number()
-    made = Call(dispatcher, m.EnsureStarted.of(number, "a", Settings()), submit(dispatcher.link.number()))
+    made = Call(dispatcher, m.EnsureStarted.of(number, "a", Settings()), submit(dispatcher.link.number(), **options))
     source(dispatcher).script.extend(script)
     return made
 
@@ -275,11 +287,66 @@ def once_more(link: FakeLink, answer: Any) -> Any:
     return lost
 
 
-def test_a_client_that_closes_ends_its_streams(dispatcher: Dispatcher, link: FakeLink) -> None:
+def rejected(code: ErrorCode, delivery: Delivery) -> Any:
+    failure = Failure.of(code, delivery)
+    return frame(FrameType.FAILED, failure_payload(failure))
+
+
+AFTER_A_RETRY = [
+    [ChannelLost(BROKEN)],
+    [QUEUED, ChannelLost(BROKEN)],
+    [rejected(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT)],
+    [SENDING, frame(FrameType.FINISHED, failure_payload(Failure.of(ErrorCode.PROVIDER_HTTP_ERROR, Delivery.REJECTED)))],
+]
+"""What becomes of the second attempt: by itself, it was not sent, or did not run."""
+
+
+@pytest.mark.parametrize("second", AFTER_A_RETRY, ids=repr)
+def test_the_verdict_is_over_the_request_and_not_over_its_second_attempt(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, second: list[Any]
+) -> None:
+    made = call(dispatcher, SENDING, ChannelLost(BROKEN), retry_ambiguous=True)
+    town.submitted = lambda again, new: new.script.extend(second) or town.accept(again, new)
+
+    try:
+        frame = made.next_frame()
+    except StreamError as error:
+        assert error.delivery is Delivery.AMBIGUOUS
+    else:
+        assert failure_from(frame.payload).delivery is Delivery.AMBIGUOUS
+    assert len(link.questions(m.Submit)) == 2
+
+
+@pytest.mark.parametrize("why", ["refused", "not started", "late"])
+def test_a_second_attempt_that_finds_no_connection_does_not_make_the_first_unsent(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock, why: str
+) -> None:
+    made = call(dispatcher, SENDING, ChannelLost(BROKEN), retry_ambiguous=True, timeout=5.0)
+    answer = link.answer
+    full = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT)
+    if why == "refused":
+        town.submitted = lambda again, _: m.Refused(again.request_id, full)
+    elif why == "not started":
+        link.answer = lambda address, question: (
+            m.StartRefused(question.ask_id, full)
+            if isinstance(question, m.EnsureStarted)
+            else answer(address, question)
+        )
+    else:
+        source(dispatcher).takes = [0.0, 60.0]
+
+    assert failing(made).delivery is Delivery.AMBIGUOUS
+    assert all(one.closed for one in link.sources)
+
+
+@pytest.mark.parametrize("sending", [True, False], ids=["sending", "not sending"])
+def test_a_client_that_closes_ends_its_streams_and_claims_nothing(dispatcher: Dispatcher, sending: bool) -> None:
+    """Closing, it did not read to the end: the word that the request is sent may be among what it did not read."""
     for ending in (ListenerClosed("closed"), InboxClosed(), ChannelLost(BROKEN)):
-        made = call(dispatcher, SENDING, ending)
+        made = call(dispatcher, *([SENDING] if sending else []), ending)
         dispatcher.closing = True
-        assert failing(made).code is ErrorCode.SHUTTING_DOWN
+        error = failing(made)
+        assert (error.code, error.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.AMBIGUOUS)
         dispatcher.closing = False
 
 
@@ -421,6 +488,143 @@ def test_a_question_is_given_up_when_the_channel_breaks_but_not_for_a_goodbye(
     assert give_up()
 
 
+@pytest.mark.parametrize("kind", [m.Submit, m.Probe])
+def test_a_question_is_given_up_once_frames_have_come(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, kind: type
+) -> None:
+    """They say more than the answer would, which may be behind many of them."""
+    ask = link.ask
+    given_up: list[bool] = []
+
+    def watched(address: Any, question: Any, *, timeout: float, give_up: Any = lambda: False) -> Any:
+        if isinstance(question, kind):
+            before, source(dispatcher).started = give_up(), True
+            given_up.extend([before, give_up()])
+        return ask(address, question, timeout=timeout)
+
+    link.ask = watched  # type: ignore[method-assign]
+    town.probed.append(True)
+    assert call(dispatcher, None, FINISHED).next_frame() == FINISHED
+
+    assert given_up == [False, True]
+
+
+# Time
+
+
+class Clock:
+    """Time passes in waits only."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Make a wait in which nothing comes take its whole time."""
+    clock = Clock()
+    get = FakeSource.get
+
+    def timed(source: FakeSource, timeout: float | None = None) -> Any:
+        taken = source.takes.pop(0) if source.takes else 0.0
+        try:
+            frame = get(source, timeout)
+        finally:
+            clock.now += taken
+        if frame is None:
+            clock.now += timeout or 0.0
+        return frame
+
+    monkeypatch.setattr(FakeSource, "get", timed)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
+    yield clock
+
+
+LATE = [
+    ((), Delivery.AMBIGUOUS),
+    ((QUEUED,), Delivery.AMBIGUOUS),
+    ((SENDING,), Delivery.AMBIGUOUS),
+    ((SENDING, DATA), Delivery.ACCEPTED),
+]
+
+
+@pytest.mark.parametrize(("script", "verdict"), LATE)
+def test_a_request_whose_connection_does_not_end_it_in_time_is_ended_here(
+    dispatcher: Dispatcher, link: FakeLink, clock: Clock, script: tuple[Any, ...], verdict: Delivery
+) -> None:
+    made = call(dispatcher, *script, None, timeout=3.0)
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.REQUEST_TIMEOUT, verdict)
+    assert clock.now == pytest.approx(1000.0 + 3.0 + TIMEOUT_GRACE)
+    assert len(link.questions(m.Cancel)) == 1, "the connection may be at it still"
+    assert link.questions(m.Probe) == []
+    assert source(dispatcher).closed
+
+
+def test_a_connection_has_some_grace_to_end_a_request_with_a_verdict_of_its_own(
+    dispatcher: Dispatcher, clock: Clock
+) -> None:
+    late = rejected(ErrorCode.REQUEST_TIMEOUT, Delivery.NOT_SENT)
+    made = call(dispatcher, late, timeout=3.0)
+    source(dispatcher).takes = [3.0 + TIMEOUT_GRACE / 2]
+
+    assert made.next_frame() == late
+
+
+def test_a_silent_connection_is_asked_before_a_deadline_that_is_far(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock
+) -> None:
+    town.probed.extend([True, True])
+    made = call(dispatcher, None, None, FINISHED, timeout=60.0)
+
+    assert made.next_frame() == FINISHED
+    assert len(link.questions(m.Probe)) == 2
+
+
+def test_without_a_timeout_there_is_no_deadline(dispatcher: Dispatcher, town: Town, clock: Clock) -> None:
+    town.probed.extend([True] * 1000)
+    made = call(dispatcher, *[None] * 1000, FINISHED)
+
+    assert made.next_frame() == FINISHED
+
+
+def test_questions_wait_no_longer_than_the_request_may_take(
+    dispatcher: Dispatcher, link: FakeLink, clock: Clock
+) -> None:
+    call(dispatcher, timeout=3.0)
+    call(dispatcher, timeout=60.0)
+
+    timeouts = [timeout for _, question, timeout in link.asked if isinstance(question, m.Submit)]
+    assert timeouts == [pytest.approx(3.0 + TIMEOUT_GRACE), SUBMIT_TIMEOUT]
+    assert PROBE_TIMEOUT < 60.0
+
+
+def test_no_connection_is_asked_for_when_the_time_has_passed(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock
+) -> None:
+    town.examined.append(True)
+
+    def silent(made: m.Submit, new: FakeSource) -> None:
+        clock.now += 10.0
+
+    town.submitted = silent
+
+    with pytest.raises(StreamError) as caught:
+        call(dispatcher, timeout=3.0)
+
+    assert (caught.value.code, caught.value.delivery) == (ErrorCode.REQUEST_TIMEOUT, Delivery.NOT_SENT)
+    assert len(link.questions(m.EnsureStarted)) == 1
+    assert source(dispatcher).closed
+
+
 # Cancelling
 
 
@@ -441,4 +645,94 @@ def test_a_closing_client_tells_nobody(dispatcher: Dispatcher, link: FakeLink) -
     made.cancel()
 
     assert link.questions(m.Cancel) == []
+    assert source(dispatcher).closed
+
+
+def test_a_stream_that_was_dropped_lets_go_without_a_word(dispatcher: Dispatcher, link: FakeLink) -> None:
+    made = call(dispatcher, DATA)
+    asked = len(link.asked)
+    made.abandon()
+    made.abandon()
+    made.cancel()
+
+    assert source(dispatcher).dropped, "a destructor must not wait for a lock"
+    assert len(link.asked) == asked
+
+
+def test_one_that_is_found_slow_on_this_side_is_cancelled_at_its_connection(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    slow = rejected(ErrorCode.SLOW_CONSUMER, Delivery.ACCEPTED)
+    made = call(dispatcher, SENDING, DATA, slow)
+
+    assert [made.next_frame(), made.next_frame()] == [DATA, slow]
+    assert link.questions(m.Cancel) == [m.Cancel(link.sources[0].request_id)]
+    assert source(dispatcher).closed
+
+
+def cancelling(link: FakeLink, holder: list[Call], during: type) -> None:
+    """Have another thread cancel a request while it is being placed."""
+    answer = link.answer
+
+    def meanwhile(address: Any, question: Any) -> Any:
+        if isinstance(question, during) and holder:
+            holder.pop().cancel()
+        return answer(address, question)
+
+    link.answer = meanwhile
+
+
+@pytest.mark.parametrize("during", [m.EnsureStarted, m.Submit])
+def test_one_that_is_cancelled_while_it_is_brought_on_is_cancelled_where_it_arrives(
+    dispatcher: Dispatcher, link: FakeLink, town: Town, during: type
+) -> None:
+    """The first cancel may come before the request, to whoever had it last: nobody would end it."""
+    town.names.append("c-2")
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    cancelling(link, [made], during)
+    accepted: list[int] = []
+    town.submitted = lambda again, new: accepted.append(len(link.asked)) or town.accept(again, new)
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CANCELLED, Delivery.AMBIGUOUS)
+    newest = link.questions(m.Submit)[-1]
+    told = [(to, question.request_id) for to, question, _ in link.asked[accepted[-1] :] if isinstance(question, m.Cancel)]
+    assert told == [("address of c-2", newest.request_id)]
+    assert all(one.closed for one in link.sources)
+
+
+@pytest.mark.parametrize("during", [m.Submit, m.EnsureStarted])
+def test_an_interrupt_while_a_request_is_placed_leaves_nothing_behind(
+    dispatcher: Dispatcher, link: FakeLink, during: type
+) -> None:
+    answer = link.answer
+
+    def interrupted(address: Any, question: Any) -> Any:
+        if isinstance(question, during):
+            raise KeyboardInterrupt
+        return answer(address, question)
+
+    link.answer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        call(dispatcher)
+
+    assert all(one.closed for one in link.sources)
+    submitted = [made.request_id for made in link.questions(m.Submit)]
+    assert [made.request_id for made in link.questions(m.Cancel)] == submitted, "it may have arrived"
+    assert all(timeout <= CANCEL_TIMEOUT for _, question, timeout in link.asked if isinstance(question, m.Cancel))
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["sent back", "sent again"])
+def test_a_request_for_which_there_is_no_connection_any_more_leaves_nothing_open(
+    dispatcher: Dispatcher, link: FakeLink, moved: bool
+) -> None:
+    script = [frame(FrameType.FAILED, MOVED)] if moved else [SENDING, ChannelLost(BROKEN)]
+    made = call(dispatcher, *script, retry_ambiguous=True)
+    full = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT)
+    link.answer = lambda address, question: (
+        m.StartRefused(question.ask_id, full) if isinstance(question, m.EnsureStarted) else None
+    )
+
+    assert failing(made).code is ErrorCode.TOO_MANY_CONNECTIONS
     assert source(dispatcher).closed

@@ -124,8 +124,7 @@ def test_thespians_own_log_and_its_poison_messages_show_no_secret(tmp_path: Path
             cwd=ROOT,
             env=os.environ | verbose,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=within(60),
         )

@@ -1,0 +1,105 @@
+"""When a connection reports, and what."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from pixir_actors.actors import reporter as module
+from pixir_actors.actors.control import Begin, Report
+from pixir_actors.actors.reporter import PROMPTLY, REPORT_INTERVAL, Reporter
+from pixir_actors.core.state import Connection
+from pixir_actors.settings import Settings
+
+BEGAN = 1000.0
+
+
+class Bench:
+    """A reporter, a clock, what it sent and when it wants to be woken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = BEGAN
+        self.sent: list[Report] = []
+        self.wakeups: list[float] = []
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.reporter = Reporter(
+            Begin("c-1", "label", None, None), send=self.sent.append, wake_after=self.wakeups.append
+        )
+        self.connection = Connection.new(now=BEGAN, limits=Settings())
+
+    def wakeup(self) -> float:
+        """Return, and take, the only wakeup that was asked for."""
+        [delay] = self.wakeups
+        self.wakeups.clear()
+        return delay
+
+    def report(self) -> None:
+        """Let a change be reported when that is due."""
+        self.reporter.changed()
+        self.now += self.wakeup()
+        self.reporter.due(self.connection)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_the_first_change_is_reported_promptly_but_not_at_once(bench: Bench) -> None:
+    bench.reporter.changed()
+
+    assert bench.sent == []
+    assert 0 < bench.wakeup() == PROMPTLY < REPORT_INTERVAL
+
+
+def test_changes_until_then_ask_for_no_other_wakeup(bench: Bench) -> None:
+    for _ in range(3):
+        bench.reporter.changed()
+
+    assert len(bench.wakeups) == 1
+
+
+def test_a_report_says_how_things_are_when_it_is_sent(bench: Bench) -> None:
+    bench.reporter.changed()
+    bench.connection = replace(bench.connection, statistics=replace(bench.connection.statistics, turns=7))
+    bench.now += 2.5
+    bench.reporter.due(bench.connection)
+
+    [report] = bench.sent
+    assert report.connection_id == report.status.connection_id == "c-1"
+    assert (report.status.key, report.status.pid, report.status.turns) == ("label", os.getpid(), 7)
+    assert report.status.idle_s == 2.5
+    assert len(bench.wakeups) == 1, "the one of the change: nothing has changed since"
+
+
+@pytest.mark.parametrize(
+    ("later", "delay"),
+    [(0.0, REPORT_INTERVAL), (0.25, REPORT_INTERVAL - 0.25), (REPORT_INTERVAL - PROMPTLY / 2, PROMPTLY), (60.0, PROMPTLY)],
+)
+def test_the_next_one_keeps_its_distance(bench: Bench, later: float, delay: float) -> None:
+    bench.report()
+    bench.now += later
+    bench.reporter.changed()
+
+    assert bench.wakeup() == pytest.approx(delay)
+    assert len(bench.sent) == 1
+
+
+def test_a_connection_that_never_rests_reports_once_per_interval(bench: Bench) -> None:
+    bench.report()
+    first = bench.now
+    for _ in range(10):
+        bench.report()
+
+    assert len(bench.sent) == 11
+    assert bench.now - first == pytest.approx(10 * REPORT_INTERVAL)
+
+
+def test_a_status_can_be_had_at_any_time(bench: Bench) -> None:
+    bench.now += 1.5
+
+    assert bench.reporter.status(bench.connection).idle_s == 1.5
+    assert (bench.sent, bench.wakeups) == ([], [])
