@@ -169,7 +169,10 @@ class ConnectionActor(ShellActor):
         self._drive([inputs.EvictAsked()])
 
     def _stop_asked(self, stop: c.StopConnection, _: Any) -> None:
-        self._drive([inputs.StopAsked(stop.code, linger=stop.linger)])
+        if self._conn.state is State.STOPPED and not stop.linger:
+            self.end()  # it lingers from an earlier stop, and nobody is to come any more
+        else:
+            self._drive([inputs.StopAsked(stop.code, linger=stop.linger)])
 
     # Wakeups
 

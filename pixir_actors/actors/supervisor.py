@@ -336,8 +336,7 @@ class SupervisorActor(ShellActor):
         for one in waiting:
             self._no_room(one, ErrorCode.SHUTTING_DOWN)
         for child in self._registry:
-            if not child.leaving:
-                self._stop_child(child, ErrorCode.SHUTTING_DOWN)
+            self._stop_child(child, ErrorCode.SHUTTING_DOWN)
         self.wake_after(STOP_TIMEOUT, _STOPPED, self._stops)
         self._answer_stop()
 
