@@ -156,7 +156,7 @@ def test_an_answer_answers_its_own_question_only(question: type) -> None:
             assert not m.answers(earlier, asked)
 
 
-@pytest.mark.parametrize("reply", [None, "text", 3, object()], ids=str)
+@pytest.mark.parametrize("reply", [None, "text", 3, pytest.param(object(), id="an object")], ids=str)
 def test_what_is_no_message_answers_nothing(reply: object) -> None:
     assert not m.answers(reply, m.GetStatus(1))
     assert not m.answers(m.Found(1, None), reply)

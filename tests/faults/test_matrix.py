@@ -59,7 +59,8 @@ class Company:
 @pytest.fixture(scope="module")
 def company(request: pytest.FixtureRequest) -> Iterator[Company]:
     """Start the cases of all tests that were chosen, so that each test waits for its own only."""
-    chosen = [item.callspec.params["case"] for item in request.session.items if "case" in getattr(item, "fixturenames", ())]
+    ours = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    chosen = [item.callspec.params["case"] for item in ours]
     with Client.embedded(namespace=uuid.uuid4().hex) as client, ThreadPoolExecutor(AT_THE_SAME_TIME) as pool:
         company = Company(client, pool)
         company.start(chosen)
