@@ -58,7 +58,8 @@ def test_another_process_has_the_same_texts() -> None:
 
 
 BAD: list[Any] = [
-    None, True, False, 1.5, float("nan"), [], ["a"], {}, {"a"}, frozenset(), pytest.param(object(), id="an object"), bytearray(b"a"),
+    None, True, False, 1.5, float("nan"), [], ["a"], {}, {"a"}, frozenset(), bytearray(b"a"),
+    pytest.param(object(), id="an object"),
     ("a", None), ("a", (1.5,)), ("a", [1]), (True,),
 ]  # fmt: skip
 
