@@ -26,7 +26,9 @@ def endpoint(url: str, *, allow_plaintext: bool) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidRequest("url", "cannot be parsed: its host or port is malformed") from None
+        parts = None
+    if parts is None:  # raised out here, so that the parser's error, which may quote the URL, is not even its context
+        raise InvalidRequest("url", "cannot be parsed: its host or port is malformed")
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
         raise InvalidRequest("url", f"has the scheme {parts.scheme!r}: allowed are http, https, ws, wss")

@@ -124,6 +124,8 @@ class Call:
             self._placements += 1
             self._check_deadline(Delivery.NOT_SENT)
             connection = self._dispatcher.connection(self._ask, fresh=moved)
+            if self._ended:  # cancelled by another thread, before anything was submitted here
+                raise self._failed(ErrorCode.CANCELLED, Delivery.NOT_SENT)
             taken = self._try(connection) or self._taken_all_the_same(connection)
             if self._ended:  # cancelled by another thread meanwhile
                 self._send_cancel()

@@ -682,14 +682,27 @@ def cancelling(link: FakeLink, holder: list[Call], during: type) -> None:
     link.answer = meanwhile
 
 
-@pytest.mark.parametrize("during", [m.EnsureStarted, m.Submit])
+def test_one_that_is_cancelled_while_its_next_connection_is_looked_for_is_not_submitted_again(
+    dispatcher: Dispatcher, link: FakeLink, town: Town
+) -> None:
+    town.names.append("c-2")
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    cancelling(link, [made], m.EnsureStarted)
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CANCELLED, Delivery.NOT_SENT)
+    assert len(link.questions(m.Submit)) == 1
+    assert all(one.closed for one in link.sources)
+
+
 def test_one_that_is_cancelled_while_it_is_brought_on_is_cancelled_where_it_arrives(
-    dispatcher: Dispatcher, link: FakeLink, town: Town, during: type
+    dispatcher: Dispatcher, link: FakeLink, town: Town
 ) -> None:
     """The first cancel may come before the request, to whoever had it last: nobody would end it."""
     town.names.append("c-2")
     made = call(dispatcher, frame(FrameType.FAILED, MOVED))
-    cancelling(link, [made], during)
+    cancelling(link, [made], m.Submit)
     accepted: list[int] = []
     town.submitted = lambda again, new: accepted.append(len(link.asked)) or town.accept(again, new)
 
