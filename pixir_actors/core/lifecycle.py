@@ -100,6 +100,7 @@ from pixir_actors.core.server_event import (
     listed_output,
     provider_fault,
     response_id,
+    succeeded,
 )
 from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via
 from pixir_actors.errors import Delivery, ErrorCode, Failure
@@ -336,6 +337,7 @@ def _attempt(step: _Step) -> None:
         plan=decided,
         evidence=_evidence(step, decided, attempts),
         held=(),
+        opened=False,
         accepted=False,
         output=False,
         response_id=None,
@@ -516,6 +518,9 @@ def _received(step: _Step, input: Received) -> None:
     items: list[tuple[int, Any]] = []
     opened = progressed = False
     for position, event in enumerate(input.events):
+        if _is_of_another(step.conn, turn, event):
+            _degrade(step, Failure.of(ErrorCode.WEBSOCKET_FAILED, _delivery(step.turn), reason="out_of_step"))
+            return
         if event.stage is Stage.TERMINAL:
             step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
             behind = input.events[position + 1 :]
@@ -530,9 +535,19 @@ def _received(step: _Step, input: Received) -> None:
         elif event.tag is Tag.ITEM_DONE:
             items.append(_indexed_item(event))
         elif event.stage is Stage.OPENING:
-            turn = replace(turn, response_id=response_id(event) or turn.response_id)
+            turn = replace(turn, opened=True, response_id=response_id(event) or turn.response_id)
+            step.set_socket(announces=True)
     step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
     _collected(step, fresh, progressed, opened)
+
+
+def _is_of_another(conn: Connection, turn: Turn, event: ServerEvent) -> bool:
+    """Say whether an event belongs to an earlier response: it came behind that one's end, too late to be seen there.
+
+    A server that announces its responses does so for each; what it puts out before is not the answer to this request.
+    """
+    announced = turn.opened or conn.socket is None or not conn.socket.announces
+    return not announced and (event.stage is Stage.OUTPUT or (event.stage is Stage.TERMINAL and succeeded(event)))
 
 
 def _indexed_item(event: ServerEvent) -> tuple[int, Any]:

@@ -100,6 +100,7 @@ class Turn:
     status: int = 200
     shown: bool = False  # evidence and held events have been delivered
     held: tuple[tuple[Tag, bytes], ...] = field(default=(), repr=False)
+    opened: bool = False  # the response was announced (created, queued or in_progress)
     accepted: bool = False  # an event came back that is no rejection
     output: bool = False  # the model has begun
     response_id: str | None = None
@@ -119,6 +120,7 @@ class Socket:
     pong_due: float | None = None
     bearer: str = field(default="", repr=False)
     via: Via = Via.WEBSOCKET
+    announces: bool = False  # its server has announced a response before putting anything out
     ended: bool = False  # its last frame has been read: nothing is to be written any more
 
 

@@ -124,16 +124,20 @@ class Call:
             self._placements += 1
             self._check_deadline(Delivery.NOT_SENT)
             connection = self._dispatcher.connection(self._ask, fresh=moved)
-            if self._ended:  # cancelled by another thread, before anything was submitted here
+            if self._given_up():  # by another thread, before anything was submitted here
                 raise self._failed(ErrorCode.CANCELLED, Delivery.NOT_SENT)
             taken = self._try(connection) or self._taken_all_the_same(connection)
-            if self._ended:  # cancelled by another thread meanwhile
+            if self._given_up():
                 self._send_cancel()
                 raise self._failed(ErrorCode.CANCELLED, Delivery.AMBIGUOUS if taken else Delivery.NOT_SENT)
             if taken:
                 return
             moved = True
         raise self._failed(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+
+    def _given_up(self) -> bool:
+        """Say whether another thread has cancelled meanwhile."""
+        return self._ended
 
     def _taken_all_the_same(self, connection: Connection) -> bool:
         """Find out what has become of a request whose connection did not answer; False if nobody has it, or ever will.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from thespian.actors import ActorExitRequest, ChildActorExited
+from thespian.actors import ActorExitRequest, ChildActorExited, WakeupMessage
 
 from pixir_actors.actors import connection as connection_module
 from pixir_actors.actors import control as c
@@ -35,6 +36,8 @@ class Desk:
         self.supervisors: list[SupervisorActor] = []
         self.connections: list[ConnectionActor] = []
         self.received: list[tuple[str, type]] = []
+        self.told: list[Any] = []  # the same messages themselves
+        self.wakeups: list[tuple[str, int]] = []  # that the supervisor asked for
         self.mute = False
         self.ticking = True
         desk = self
@@ -48,6 +51,7 @@ class Desk:
 
             def handle(self, message: Any, sender: Any) -> None:
                 desk.received.append((self._connection_id, type(message)))
+                desk.told.append(message)
                 if not desk.mute:
                     super().handle(message, sender)
 
@@ -59,6 +63,7 @@ class Desk:
                 desk.supervisors.append(self)
 
             def wake_after(self, delay: float, name: str, token: int = 0) -> None:
+                desk.wakeups.append((name, token))
                 if desk.ticking:
                     super().wake_after(delay / HASTE, name, token)
 
@@ -117,6 +122,14 @@ class Desk:
             return status is not None and status.state == state
 
         self.room.run(told)
+
+    def ring(self, name: str, token: int = 0) -> None:
+        """Have one of the supervisor's wakeups come now."""
+        self.room.tell(self.address, WakeupMessage(timedelta(0), (name, token)))
+
+    def of_kind(self, kind: type) -> list[Any]:
+        """Return what the connections were told of that kind, in order."""
+        return [message for message in self.told if isinstance(message, kind)]
 
     def status(self) -> dict[str, Any]:
         return {one.connection_id: one for one in self.room.ask(self.address, m.GetStatus(1)).connections}
@@ -476,6 +489,20 @@ def test_one_that_does_not_do_what_it_is_told_is_killed(
 
     room.run(lambda: killed)
     room.run(lambda: desk.registry.of_id(child.connection_id) is None)
+
+
+def test_one_that_may_retire_has_all_the_time_it_needs(desk: Desk, room: Room, killed: list[int]) -> None:
+    desk.mute = True
+    child = desk.child("a")
+    room.tell(desk.address, c.Retire(child.connection_id))
+    assert room.wait_for(c.RetireAnswer).granted
+    assert child.silent is None
+
+    for _ in range(module.SILENCE + 2):
+        desk.ring(module._TICK)
+
+    assert killed == []
+    assert desk.registry.of_id(child.connection_id) is child, "it has not ended"
 
 
 # Status and the end

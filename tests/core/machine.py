@@ -16,7 +16,7 @@ from pixir_actors.core import server_event
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
 from pixir_actors.core.payload import full_payload
-from pixir_actors.core.server_event import ServerEvent
+from pixir_actors.core.server_event import ServerEvent, Stage
 from pixir_actors.core.state import Connection, TurnRequest
 from pixir_actors.errors import ErrorCode, Failure
 from pixir_actors.settings import Settings
@@ -128,7 +128,12 @@ class Machine:
     def sent(self) -> list[act.Action]:
         return self.feed(put.Sent())
 
-    def receive(self, *events: ServerEvent, last: bool = False) -> list[act.Action]:
+    def receive(self, *events: ServerEvent, last: bool = False, announced: bool = True) -> list[act.Action]:
+        """Feed events; a response whose test leaves out that it was announced is announced, where its server does that."""
+        turn, socket = self.conn.turn, self.conn.socket
+        expected = turn is not None and not turn.opened and socket is not None and socket.announces
+        if announced and expected and events and events[0].stage is not Stage.OPENING and _answers(events[0]):
+            events = (created("resp_announced"), *events)
         return self.feed(put.Received(events, last))
 
     def socket_failed(self, code: ErrorCode = ErrorCode.WEBSOCKET_CLOSED, **fields: Any) -> list[act.Action]:
@@ -227,3 +232,7 @@ class Machine:
         """Return, by name, what was told to one caller, in order."""
         told = (act.Queued, act.Sending, act.Show, act.ShowStatus, act.Deliver, act.Finish, act.Fail, act.Redirect)
         return [type(a).__name__ for a in self.actions if isinstance(a, told) and a.request_id == request_id]
+
+
+def _answers(event: ServerEvent) -> bool:
+    return event.stage is Stage.OUTPUT or (event.stage is Stage.TERMINAL and server_event.succeeded(event))

@@ -359,3 +359,29 @@ def test_a_socket_closed_between_turns_is_reopened_without_a_window() -> None:
 
     assert machine.reason(second) == R.CONNECTION_CLOSED
     assert len(machine.find(act.Open)) == 2
+
+
+@pytest.mark.parametrize("late", [delta("late"), completed("resp_1", assistant("late"))], ids=["output", "a second end"])
+def test_what_comes_late_of_an_earlier_response_is_not_taken_for_the_answer(late: ServerEvent) -> None:
+    machine = Machine()
+    machine.start([user("one")])
+    machine.receive(created("resp_1"))
+    machine.receive(completed("resp_1", assistant("ok")))
+    second = machine.start([user("one"), assistant("ok"), user("two")])
+    machine.receive(late, announced=False)
+
+    failure = machine.failure(second)
+    assert (failure.code, failure.delivery) == (ErrorCode.WEBSOCKET_FAILED, Delivery.AMBIGUOUS)
+    assert failure.details["reason"] == "out_of_step"
+    assert "response.completed" not in machine.delivered(second)
+    assert machine.conn.socket is None
+
+
+def test_a_server_that_never_announces_is_believed() -> None:
+    machine = Machine()
+    machine.start([user("one")])
+    machine.receive(completed("resp_1", assistant("ok")))
+    second = machine.start([user("one"), assistant("ok"), user("two")])
+    machine.receive(delta("fine"), completed("resp_2", assistant("fine")), announced=False)
+
+    assert isinstance(machine.answer(second), act.Finish)

@@ -144,6 +144,23 @@ def test_a_system_that_answers_nothing_is_restarted_for_a_request_once_and_for_n
     assert link.restarts == ["supervisor"]
 
 
+def test_a_supervisor_that_answers_what_it_can_at_once_is_not_restarted_over_a_question_that_takes_its_time(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    link.restartable = True
+    link.answer = lambda address, question: (
+        m.StatusReport(question.ask_id, ()) if isinstance(question, m.GetStatus) else None
+    )
+
+    with pytest.raises(StreamError) as caught:
+        dispatcher.connection(ask())
+
+    assert (caught.value.code, caught.value.delivery) == (ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.NOT_SENT)
+    assert link.restarts == []
+    assert [type(question) for _, question, _ in link.asked] == [m.EnsureStarted, m.EnsureStarted, m.GetStatus]
+    assert link.asked[-1][2] == SUPERVISOR_PATIENCE
+
+
 def test_the_supervisor_says_whether_a_connection_has_ended(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
     town.examined.extend([True, False, None, None])
 
