@@ -548,7 +548,7 @@ def test_an_idle_connection_asks_before_it_retires_and_goes_on_if_it_is_needed(b
     room.tell(begun.address, c.RetireAnswer(granted=False))
 
     begun.sent(2)
-    begun.transport.push(completed())
+    begun.transport.push(created("resp_2"), completed("resp_2"))
     assert room.finished(2)
 
 

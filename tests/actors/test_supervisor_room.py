@@ -44,7 +44,7 @@ def test_several_who_ask_for_one_new_key_have_one_connection_make_room_and_share
     desk: Desk, room: Room
 ) -> None:
     courier = room.system.createActor(Courier)
-    for number, name in enumerate("ab"):
+    for number, name in enumerate("ab", start=1):
         desk.run(desk.start(name), number)
         desk.reported(name, "idle")
     leaves, stays = desk.child("a"), desk.child("b")
