@@ -33,6 +33,7 @@ class Child:
         status: What it last reported, and `reported_at`, in monotonic seconds, when.
         evicting: It was asked to make room and has not answered.
         leaving: It has been forgotten, or told to stop: its end is no crash.
+        busy_at: Monotonic seconds when it last declined to make room.
         silent: For how many of the supervisor's ticks a sign of life, or its end, has been waited for; None: not at all.
         suspecting: Who wants to hear of either: (asker, ask id).
         waiting: Those who asked for it while it starts: (asker, ask id).
@@ -51,6 +52,7 @@ class Child:
     evicting: bool = False
     leaving: bool = False
     silent: int | None = None
+    busy_at: float = float("-inf")
     suspecting: list[tuple[Any, int]] = field(default_factory=list)
     waiting: list[tuple[Any, int]] = field(default_factory=list)
     watchers: list[Any] = field(default_factory=list)
@@ -135,6 +137,18 @@ class Registry:
             if not child.evicting and (idle := child.idle_for(now)) is not None
         ]
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+
+    def least_used(self, now: float, *, unless_busy_since: float) -> Child | None:
+        """Return the connection whose address was given out longest ago, of those that may be idle without having said so.
+
+        A connection reports a moment after its turn, so what it last said may be that it is busy.
+        """
+        candidates = [
+            child
+            for child in self._by_key.values()
+            if child.address is not None and not child.evicting and child.busy_at < now - unless_busy_since
+        ]
+        return min(candidates, key=lambda child: child.used_at, default=None)
 
     def _bury(self, key: str, reason: str) -> None:
         self._tombstones[key] = reason

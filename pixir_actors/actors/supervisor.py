@@ -29,6 +29,8 @@ START_TIMEOUT: Final = 10.0
 RETIRE_GRACE: Final = 2.0
 """Seconds after an address was given out within which its connection may not retire: a request is on its way."""
 STOP_TIMEOUT: Final = 2.0
+BUSY_FOR: Final = 1.0
+"""Seconds for which a connection that declined to make room is not asked again."""
 MAX_WATCHERS: Final = 64
 """Who hears of a connection's end, at the most: those who asked last."""
 TICK: Final = 1.0
@@ -186,7 +188,8 @@ class SupervisorActor(ShellActor):
         asked = sum(1 for child in self._registry if child.evicting or child.leaving)
         if asked >= needed:
             return True
-        child = self._registry.longest_idle(time.monotonic())
+        now = time.monotonic()
+        child = self._registry.longest_idle(now) or self._registry.least_used(now, unless_busy_since=BUSY_FOR)
         if child is None:
             return False
         child.evicting, child.silent = True, 0
@@ -203,8 +206,7 @@ class SupervisorActor(ShellActor):
             self._registry.forget(child, because="evicted")
             return
         # It has become busy since it reported; ask the next one, or give up on who waits longest.
-        if child.status is not None:
-            child.status = None
+        child.status, child.busy_at = None, time.monotonic()
         if self._for_room and not self._make_room(len(self._for_room)):
             self._no_room(self._for_room.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
 

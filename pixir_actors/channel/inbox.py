@@ -116,9 +116,8 @@ class Inbox:
             ListenerClosed: This process was forked from the listener's.
         """
         while True:
-            try:
-                frame = self._frames.popleft()
-            except IndexError:
+            frame = self._frames.popleft() if self._frames else None  # there is one consumer: nobody else takes it
+            if frame is None:
                 if not self._wait(timeout):
                     return None
             else:
