@@ -83,6 +83,11 @@ class Registry:
         """Return the number of processes, those that are leaving included."""
         return len(self._by_id)
 
+    @property
+    def serving(self) -> int:
+        """The number of keys that have a connection; those that are leaving have closed their sockets."""
+        return len(self._by_key)
+
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._by_id.values()))
 

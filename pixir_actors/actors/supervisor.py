@@ -123,7 +123,7 @@ class SupervisorActor(ShellActor):
         if self._out_of_descriptors():
             no_more = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, reason="descriptors")
             self._refuse(ask, asker, no_more)
-        elif len(self._registry) < ask.max_connections:
+        elif self._registry.serving < ask.max_connections:
             self._start(ask, asker, now)
         elif self._make_room(len(self._for_room) + 1):
             self._for_room.append(_Waiting(ask, [(asker, ask)], now))
@@ -185,7 +185,7 @@ class SupervisorActor(ShellActor):
 
     def _make_room(self, needed: int) -> bool:
         """Ask the longest idle connection to leave, unless `needed` of them have been asked; say whether one may."""
-        asked = sum(1 for child in self._registry if child.evicting or child.leaving)
+        asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
         if asked >= needed:
             return True
         now = time.monotonic()
@@ -204,6 +204,7 @@ class SupervisorActor(ShellActor):
         self._lives(child)
         if answer.accepted:
             self._registry.forget(child, because="evicted")
+            self._serve_room()
             return
         # It has become busy since it reported; ask the next one, or give up on who waits longest.
         child.status, child.busy_at = None, time.monotonic()
@@ -212,7 +213,8 @@ class SupervisorActor(ShellActor):
 
     def _no_room(self, waiting: _Waiting, code: ErrorCode) -> None:
         for asker, ask in waiting.askers:
-            self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT))
+            limit = ask.max_connections if code is ErrorCode.TOO_MANY_CONNECTIONS else None
+            self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT, limit=limit))
 
     def _retire(self, ask: c.Retire, sender: Any) -> None:
         child = self._registry.of_id(ask.connection_id)
@@ -245,7 +247,7 @@ class SupervisorActor(ShellActor):
 
     def _serve_room(self) -> None:
         now = time.monotonic()
-        while self._for_room and len(self._registry) < self._for_room[0].ask.max_connections:
+        while self._for_room and self._registry.serving < self._for_room[0].ask.max_connections:
             for asker, ask in self._for_room.pop(0).askers:
                 self._ensure_started(ask, asker)
         for waiting in [w for w in self._for_room if now - w.since > START_TIMEOUT]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pixir_actors import Client, PixirError, StreamError
+from pixir_actors import Client, PixirError, Settings, StreamError
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.simulator import FAULTS, Simulator
 from tests.conftest import is_running, until, within
@@ -150,3 +150,13 @@ def test_every_listener_is_on_loopback_and_executes_nothing(
     for number in range(3):
         assert client.respond(key, ask(sim, f"quick {number}"))["status"] == "completed"
     assert not marker.exists()
+
+
+def test_new_keys_find_room_at_once_though_the_idle_ones_have_not_said_so(sim: Simulator) -> None:
+    with Client.embedded(settings=Settings(max_connections=2)) as client:
+        for number in range(6):
+            assert client.respond(number, ask(sim, "quick"))["status"] == "completed"
+        with client.stream(0, ask(sim, "quick")) as stream:
+            for _ in stream:
+                pass
+            assert stream.metadata["continuation_reset_reason"] == "evicted"
