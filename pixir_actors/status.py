@@ -1,4 +1,6 @@
-"""What a connection tells of itself. Pure: numbers and words, no key unless the program chose to expose it."""
+"""What connections and their actor system tell of themselves. Pure: numbers and words, no key unless the program
+chose to expose it.
+"""
 
 from __future__ import annotations
 
@@ -73,3 +75,26 @@ class ConnectionStatus:
             degraded_for_s=round(max(0.0, self.degraded_for_s - seconds), 3),
             next_wakeup_s=next_wakeup_s,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemStatus:
+    """One actor system, as its supervisor answers.
+
+    Attributes:
+        pid: Process id of the supervisor.
+        version: Of this package, in the supervisor's process.
+        connections: Keys that have a connection, those that drain included.
+        max_descriptors: Descriptors that the supervisor may have open; new keys are refused before they run out.
+        refusals: Messages that the system had not signed and did not read, over all its processes; 0 where nobody counts.
+        draining: Whether it ends as soon as the running turns have; new requests are refused.
+        uptime_s: Seconds since the supervisor started.
+    """
+
+    pid: int
+    version: str
+    connections: int
+    max_descriptors: int
+    refusals: int
+    draining: bool
+    uptime_s: float

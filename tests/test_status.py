@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from pixir_actors.core.state import State
-from pixir_actors.status import ConnectionStatus
+from pixir_actors.status import ConnectionStatus, SystemStatus
 
 STATUS = ConnectionStatus(
     key="digest",
@@ -33,6 +33,8 @@ STATUS = ConnectionStatus(
     last_reset_reason=None,
     last_error=None,
 )
+
+SYSTEM = SystemStatus(pid=1, version="1.0", connections=2, max_descriptors=64, refusals=3, draining=True, uptime_s=1.5)
 
 
 def test_deltas_have_saved_what_full_replays_would_have_taken_more() -> None:
@@ -64,8 +66,9 @@ def test_a_while_later_it_is_older(before: dict[str, object], seconds: float, af
     assert status.later(seconds) == dataclasses.replace(status, **after)  # type: ignore[arg-type]
 
 
-def test_every_field_is_explained_and_crosses_processes() -> None:
-    text = inspect.getdoc(ConnectionStatus) or ""
+@pytest.mark.parametrize("status", [STATUS, SYSTEM], ids=["connection", "system"])
+def test_every_field_is_explained_and_crosses_processes(status: ConnectionStatus | SystemStatus) -> None:
+    text = inspect.getdoc(type(status)) or ""
 
-    assert [field.name for field in dataclasses.fields(STATUS) if f"{field.name}:" not in text] == []
-    assert pickle.loads(pickle.dumps(STATUS)) == STATUS
+    assert [field.name for field in dataclasses.fields(status) if f"{field.name}:" not in text] == []
+    assert pickle.loads(pickle.dumps(status)) == status

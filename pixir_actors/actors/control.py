@@ -85,3 +85,13 @@ class StopConnection:
 
     code: ErrorCode
     linger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrainConnection:
+    """End as soon as no turn runs, at the latest after `within` seconds; nobody else is served.
+
+    Sent by the supervisor. Not answered but by the process's end.
+    """
+
+    within: float

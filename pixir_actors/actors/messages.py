@@ -22,7 +22,7 @@ from pixir_actors.errors import Failure, InvalidRequest
 from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Headers, Request
 from pixir_actors.settings import Settings
-from pixir_actors.status import ConnectionStatus
+from pixir_actors.status import ConnectionStatus, SystemStatus
 
 SUPERVISOR_NAME: Final = "pixir_actors.supervisor"
 """Global name of the supervisor: `system.createActor(SupervisorActor, globalName=SUPERVISOR_NAME)` finds or starts it."""
@@ -137,6 +137,22 @@ class StatusReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GetSystem:
+    """Ask how the actor system is. Sent to the supervisor, which answers with `SystemReport` at once, whatever there is to
+    report: a sign of life of the whole system."""
+
+    ask_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemReport:
+    """The answer to `GetSystem`: how the `system` is now."""
+
+    ask_id: int
+    system: SystemStatus
+
+
+@dataclass(frozen=True, slots=True)
 class CloseConnection:
     """Close a key's connection now: its running request fails with `cancelled`, so do those waiting.
 
@@ -160,9 +176,14 @@ class StopAll:
     """Stop every connection: running and waiting requests fail with `shutting_down`.
 
     Sent to the supervisor, answered with `ConnectionClosed` when the last one has gone, at the latest after two seconds.
+
+    With `within` greater than 0 they *drain*: a running turn goes on for so many seconds (at the most a week), and fails
+    then; all else fails at once, and is refused from now on, until the supervisor ends. The answer comes at the latest two
+    seconds after that; whatever has not ended by then is killed. A second one may shorten a drain, not prolong it.
     """
 
     ask_id: int
+    within: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +378,7 @@ ANSWERS: Final[dict[type, tuple[type, ...]]] = {
     EnsureStarted: (Started, StartRefused),
     FindConnection: (Found,),
     GetStatus: (StatusReport,),
+    GetSystem: (SystemReport,),
     CloseConnection: (ConnectionClosed,),
     StopAll: (ConnectionClosed,),
     Suspect: (Examined,),

@@ -43,6 +43,12 @@ def raise_descriptor_limit() -> int:
     return wanted
 
 
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may have open now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
 def children() -> set[int]:
     """Return the pids of this process's children, those that have ended and were not collected included."""
     own = os.getpid()

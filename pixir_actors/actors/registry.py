@@ -32,7 +32,10 @@ class Child:
         used_at: Monotonic seconds when its address was last given out.
         status: What it last reported, and `reported_at`, in monotonic seconds, when.
         evicting: It was asked to make room and has not answered.
+        label: What may be shown of the key.
         leaving: It has been forgotten, or told to stop: its end is no crash.
+        draining: It was told to end with its turn; it keeps its key until then, and its end is no crash either.
+        why: Why it ends, in a word, for the log.
         busy_at: Monotonic seconds when it last declined to make room.
         silent: For how many of the supervisor's ticks a sign of life, or its end, has been waited for; None: not at all.
         suspecting: Who wants to hear of either: (asker, ask id).
@@ -50,12 +53,20 @@ class Child:
     status: ConnectionStatus | None = None
     reported_at: float = 0.0
     evicting: bool = False
+    label: str = ""
     leaving: bool = False
+    draining: bool = False
+    why: str = "crashed"
     silent: int | None = None
     busy_at: float = float("-inf")
     suspecting: list[tuple[Any, int]] = field(default_factory=list)
     waiting: list[tuple[Any, int]] = field(default_factory=list)
     watchers: list[Any] = field(default_factory=list)
+
+    @property
+    def crashes(self) -> bool:
+        """Whether its end would be a crash: nobody has asked for it."""
+        return not (self.leaving or self.draining)
 
     def report(self, status: ConnectionStatus, now: float) -> None:
         """Take note of what the connection says of itself."""
@@ -122,8 +133,7 @@ class Registry:
 
     def remove(self, child: Child) -> None:
         """Drop a connection whose process has ended; if nobody had let it go, it crashed."""
-        crashed = not child.leaving
-        self.forget(child, because="connection_crashed" if crashed else None)
+        self.forget(child, because="connection_crashed" if child.crashes else None)
         self._by_id.pop(child.connection_id, None)
 
     def reason(self, key: Secret[str]) -> str | None:

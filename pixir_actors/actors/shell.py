@@ -51,8 +51,12 @@ class ShellActor(Actor):
     def defect(self) -> None:
         """Leave a safe state behind after a handler raised; must not raise itself."""
 
-    def exiting(self) -> None:
-        """Let go of everything: the process ends after this."""
+    def exiting(self, sender: Any) -> None:
+        """Let go of everything: the process ends after this.
+
+        Args:
+            sender: Who wants it to. A signal is turned by Thespian into a request of the actor to itself.
+        """
 
     # What it uses.
 
@@ -107,14 +111,14 @@ class ShellActor(Actor):
                 else:
                     self.rang(name, token)
             case ActorExitRequest():
-                self._exit()
+                self._exit(sender)
             case _:
                 self.handle(message, sender)
 
-    def _exit(self) -> None:
+    def _exit(self, sender: Any) -> None:
         self.ended = True
         try:
-            self.exiting()
+            self.exiting(sender)
         finally:
             # A process of its own takes its descriptors with it, and Thespian watches them until then.
             if self.in_process:

@@ -7,30 +7,32 @@ connection itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from thespian.actors import ChildActorExited
 
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
-from pixir_actors.actors import process
+from pixir_actors.actors import process, refusals
 from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.actors.ending import Ending, drain_time
+from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.registry import Child, Registry
+from pixir_actors.actors.room import Room
 from pixir_actors.actors.shell import ShellActor
 from pixir_actors.errors import Delivery, ErrorCode, Failure
+from pixir_actors.status import SystemStatus
+from pixir_actors.version import __version__
 
 START_TIMEOUT: Final = 10.0
-"""Seconds a connection's process may take to introduce itself, and a new key may wait for room."""
+"""Seconds a connection's process may take to introduce itself."""
 RETIRE_GRACE: Final = 2.0
 """Seconds after an address was given out within which its connection may not retire: a request is on its way."""
-STOP_TIMEOUT: Final = 2.0
-BUSY_FOR: Final = 1.0
-"""Seconds for which a connection that declined to make room is not asked again."""
 MAX_WATCHERS: Final = 64
 """Who hears of a connection's end, at the most: those who asked last."""
 TICK: Final = 1.0
@@ -41,18 +43,11 @@ Ticks and not seconds: of the time in which the supervisor itself was stopped, o
 """
 DESCRIPTORS_PER_CHILD: Final = 4
 DESCRIPTOR_RESERVE: Final = 64
+AS_ASKED: Final = frozenset({"retired", "evicted", "closed", "drained", "shutting_down"})
+"""Why a connection ends with nothing to be looked into."""
 
 _TICK: Final = "tick"
 _STOPPED: Final = "stopped"
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """An `EnsureStarted` that waits for room."""
-
-    ask: m.EnsureStarted
-    askers: list[tuple[Any, m.EnsureStarted]]
-    since: float
 
 
 class SupervisorActor(ShellActor):
@@ -63,9 +58,15 @@ class SupervisorActor(ShellActor):
     def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
         super().__init__(capabilities, **rest)
         self._registry = Registry()
-        self._for_room: list[_Waiting] = []
-        self._stopping: list[tuple[Any, int]] = []
-        self._stops = 0  # token of the newest `StopAll`
+        self._room = Room(
+            self._registry,
+            start=self._ensure_started,
+            refuse=self._refuse,
+            evict=lambda child: self.send(child.address, c.Evict()),
+        )
+        self._ending = Ending()
+        self._journal = Journal("pixir_actors.supervisor", limited=not self.in_process)
+        self._born_at = time.monotonic()
         self._ticking = False
         self._missed = False  # whether a connection may have ended unreported
         self._descriptors = 0
@@ -80,7 +81,7 @@ class SupervisorActor(ShellActor):
             self._child_exited(message.childAddress)
         elif handler is not None:
             handler(self, message, sender)
-        if not isinstance(message, c.Report):  # the many: what they change needs no tick
+        if not isinstance(message, c.Report | m.GetSystem):  # the many: what they change needs no tick
             self._tick_later()
 
     def _prepare(self) -> None:
@@ -95,7 +96,7 @@ class SupervisorActor(ShellActor):
 
     def _ensure_started(self, ask: m.EnsureStarted, asker: Any) -> None:
         now = time.monotonic()
-        if self._stopping:
+        if self._ending.refusing:
             self._refuse(ask, asker, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
             return
         child = self._registry.of_key(ask.key)
@@ -116,18 +117,14 @@ class SupervisorActor(ShellActor):
             child.watchers = [*child.watchers[-MAX_WATCHERS + 1 :], asker]
 
     def _start_or_wait(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
-        waiting = next((one for one in self._for_room if one.ask.key == ask.key), None)
-        if waiting is not None:
-            waiting.askers.append((asker, ask))
+        if self._room.joined(ask, asker):
             return
         if self._out_of_descriptors():
             no_more = Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, reason="descriptors")
             self._refuse(ask, asker, no_more)
         elif self._registry.serving < ask.max_connections:
             self._start(ask, asker, now)
-        elif self._make_room(len(self._for_room) + 1):
-            self._for_room.append(_Waiting(ask, [(asker, ask)], now))
-        else:
+        elif not self._room.wait(ask, asker, now):
             limit = ask.max_connections
             self._refuse(ask, asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, limit=limit))
 
@@ -135,7 +132,7 @@ class SupervisorActor(ShellActor):
         connection_id = uuid.uuid4().hex
         before = process.children()
         address = self.createActor(self.connection_class)
-        child = Child(ask.key, connection_id, address, now, now, waiting=[(asker, ask.ask_id)])
+        child = Child(ask.key, connection_id, address, now, now, label=ask.label, waiting=[(asker, ask.ask_id)])
         born = process.children() - before
         if not self.in_process and len(born) == 1:
             child.pid = born.pop()  # known from birth, so that one that is stuck before it introduces itself can be ended
@@ -152,6 +149,7 @@ class SupervisorActor(ShellActor):
         # Only now is the address one that other processes can use: at creation it has a meaning in this process alone.
         child.address, child.pid = sender, began.pid
         self._registry.told(child.key)
+        self._note(logging.INFO, "connection_started", child, ms=round((time.monotonic() - child.started_at) * 1000))
         waiting, child.waiting = child.waiting, []
         for asker, ask_id in waiting:
             self._give(child, asker, ask_id, time.monotonic())
@@ -161,6 +159,9 @@ class SupervisorActor(ShellActor):
         self.send(asker, m.Started(ask_id, child.connection_id, child.address))
 
     def _refuse(self, ask: m.EnsureStarted, asker: Any, failure: Failure) -> None:
+        if failure.code is ErrorCode.TOO_MANY_CONNECTIONS:
+            facts = {"key": ask.label, "code": failure.code.value, **failure.details}
+            self._journal.write(logging.WARNING, "connection_refused", **facts)
         self.send(asker, m.StartRefused(ask.ask_id, failure))
 
     def _start_failed(self, failed: c.StartFailed, _: Any) -> None:
@@ -172,7 +173,7 @@ class SupervisorActor(ShellActor):
         failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason=reason)
         for asker, ask_id in child.waiting:
             self.send(asker, m.StartRefused(ask_id, failure))
-        child.waiting = []
+        child.waiting, child.why = [], f"start_failed_{reason}"
         self._registry.forget(child)
 
     # Room, retirement and eviction
@@ -183,43 +184,17 @@ class SupervisorActor(ShellActor):
         wanted = (len(self._registry) + 1) * DESCRIPTORS_PER_CHILD + DESCRIPTOR_RESERVE
         return wanted > self._descriptors
 
-    def _make_room(self, needed: int) -> bool:
-        """Ask the longest idle connection to leave, unless `needed` of them have been asked; say whether one may."""
-        asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
-        if asked >= needed:
-            return True
-        now = time.monotonic()
-        child = self._registry.longest_idle(now) or self._registry.least_used(now, unless_busy_since=BUSY_FOR)
-        if child is None:
-            return False
-        child.evicting, child.silent = True, 0
-        self.send(child.address, c.Evict())
-        return True
-
     def _evict_answered(self, answer: c.EvictAnswer, _: Any) -> None:
         child = self._registry.of_id(answer.connection_id)
-        if child is None:
-            return
-        child.evicting = False
-        self._lives(child)
-        if answer.accepted:
-            self._registry.forget(child, because="evicted")
-            self._serve_room()
-            return
-        # It has become busy since it reported; ask the next one, or give up on who waits longest.
-        child.status, child.busy_at = None, time.monotonic()
-        if self._for_room and not self._make_room(len(self._for_room)):
-            self._no_room(self._for_room.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
-
-    def _no_room(self, waiting: _Waiting, code: ErrorCode) -> None:
-        for asker, ask in waiting.askers:
-            limit = ask.max_connections if code is ErrorCode.TOO_MANY_CONNECTIONS else None
-            self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT, limit=limit))
+        if child is not None:
+            self._lives(child)
+            self._room.evict_answered(child, accepted=answer.accepted)
 
     def _retire(self, ask: c.Retire, sender: Any) -> None:
         child = self._registry.of_id(ask.connection_id)
         granted = child is None or child.leaving or time.monotonic() - child.used_at > RETIRE_GRACE
         if child is not None and granted:
+            child.why = "retired" if child.crashes else child.why
             self._registry.forget(child)
             child.silent = None  # it leaves by itself, if need be after a turn that has begun meanwhile
         self.send(sender, c.RetireAnswer(granted))
@@ -233,8 +208,9 @@ class SupervisorActor(ShellActor):
         self._missed = True
 
     def _ended(self, child: Child) -> None:
-        crashed = not child.leaving
+        crashed = child.crashes
         self._registry.remove(child)
+        self._note(logging.INFO if child.why in AS_ASKED else logging.WARNING, "connection_ended", child, why=child.why)
         failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason="process_exited")
         for asker, ask_id in child.waiting:
             self.send(asker, m.StartRefused(ask_id, failure))
@@ -242,17 +218,8 @@ class SupervisorActor(ShellActor):
             self.send(watcher, m.ConnectionDown(child.connection_id, crashed))
         for asker, ask_id in child.suspecting:
             self.send(asker, m.Examined(ask_id, True))
-        self._serve_room()
+        self._room.serve()
         self._answer_stop()
-
-    def _serve_room(self) -> None:
-        now = time.monotonic()
-        while self._for_room and self._registry.serving < self._for_room[0].ask.max_connections:
-            for asker, ask in self._for_room.pop(0).askers:
-                self._ensure_started(ask, asker)
-        for waiting in [w for w in self._for_room if now - w.since > START_TIMEOUT]:
-            self._for_room.remove(waiting)
-            self._no_room(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
 
     # Signs of life
 
@@ -286,9 +253,12 @@ class SupervisorActor(ShellActor):
                 continue
             child.silent += 1
             if child.silent > SILENCE and not self.in_process:
-                # Stopped, or stuck: nothing that it was told to do would happen.
-                process.kill_child(child.pid)
-                self._missed = True
+                self._kill(child)  # stopped, or stuck: nothing that it was told to do would happen
+
+    def _kill(self, child: Child) -> None:
+        child.why = "killed"
+        process.kill_child(child.pid)
+        self._missed = True
 
     def _find_the_missed(self) -> None:
         """Look for connections whose end was not reported."""
@@ -318,13 +288,26 @@ class SupervisorActor(ShellActor):
         known = [child.status_at(now) for child in self._registry if not child.leaving]
         self.send(asker, m.StatusReport(ask.ask_id, tuple(status for status in known if status is not None)))
 
+    def _system(self, ask: m.GetSystem, asker: Any) -> None:
+        status = SystemStatus(
+            pid=os.getpid(),
+            version=__version__,
+            connections=self._registry.serving,
+            max_descriptors=self._descriptors or process.descriptor_limit(),
+            refusals=refusals.total(),
+            draining=self._ending.draining,
+            uptime_s=round(time.monotonic() - self._born_at, 3),
+        )
+        self.send(asker, m.SystemReport(ask.ask_id, status))
+
     def _close(self, ask: m.CloseConnection, asker: Any) -> None:
         child = self._registry.of_key(ask.key)
         if child is not None:
-            self._stop_child(child, ErrorCode.CANCELLED)
+            self._stop_child(child, ErrorCode.CANCELLED, "closed")
         self.send(asker, m.ConnectionClosed(ask.ask_id, child is not None))
 
-    def _stop_child(self, child: Child, code: ErrorCode) -> None:
+    def _stop_child(self, child: Child, code: ErrorCode, why: str) -> None:
+        child.why = why if child.crashes else child.why
         self._registry.forget(child)
         waiting, child.waiting = child.waiting, []
         for asker, ask_id in waiting:
@@ -334,27 +317,45 @@ class SupervisorActor(ShellActor):
         self.send(child.created_address if child.address is None else child.address, stop)
 
     def _stop_all(self, ask: m.StopAll, asker: Any) -> None:
-        self._stopping.append((asker, ask.ask_id))
-        self._stops += 1
-        waiting, self._for_room = self._for_room, []
-        for one in waiting:
-            self._no_room(one, ErrorCode.SHUTTING_DOWN)
+        now, within, drains = time.monotonic(), drain_time(ask.within), self._ending.draining
+        token, delay = self._ending.asked(asker, ask.ask_id, within=within, now=now)
+        self._room.close()
+        if self._ending.draining and not drains:
+            self._journal.write(logging.INFO, "drain_begun", within_s=within, connections=self._registry.serving)
         for child in self._registry:
-            self._stop_child(child, ErrorCode.SHUTTING_DOWN)
-        self.wake_after(STOP_TIMEOUT, _STOPPED, self._stops)
+            if within and child.address is not None:
+                self._drain_child(child, within)
+            else:
+                self._stop_child(child, ErrorCode.SHUTTING_DOWN, "shutting_down")
+        self.wake_after(delay, _STOPPED, token)
         self._answer_stop()
 
+    def _drain_child(self, child: Child, within: float) -> None:
+        if child.crashes:
+            # Until it has ended it serves its key and tells how it is: if not soon, it is stuck.
+            child.draining, child.why, child.silent = True, "drained", 0
+        self.send(child.address, c.DrainConnection(within))
+
     def _answer_stop(self, *, late: bool = False) -> None:
-        if self._stopping and (late or not len(self._registry)):
-            stopping, self._stopping = self._stopping, []
-            for asker, ask_id in stopping:
-                self.send(asker, m.ConnectionClosed(ask_id, True))
+        if not self._ending.waited_for or not (late or not len(self._registry)):
+            return
+        if late and self._ending.draining and not self.in_process:
+            for child in self._registry:
+                self._kill(child)
+        if self._ending.drains_since is not None:
+            seconds = round(time.monotonic() - self._ending.drains_since, 3)
+            self._journal.write(logging.INFO, "drain_ended", seconds=seconds, left=len(self._registry))
+        for asker, ask_id in self._ending.answered():
+            self.send(asker, m.ConnectionClosed(ask_id, True))
+
+    def _note(self, level: int, event: str, child: Child, **fields: Any) -> None:
+        self._journal.write(level, event, key=child.label, connection_id=child.connection_id, pid=child.pid, **fields)
 
     # Wakeups
 
     def rang(self, name: str, token: int) -> None:
         if name == _STOPPED:
-            self._answer_stop(late=token == self._stops)
+            self._answer_stop(late=self._ending.is_over(token))
             return
         self._ticking = False
         now = time.monotonic()
@@ -362,16 +363,16 @@ class SupervisorActor(ShellActor):
             if child.waiting and now - child.started_at > START_TIMEOUT:
                 self._fail_start(child, "timeout")
                 # Should it come up after all, nobody would know it.
-                self._stop_child(child, ErrorCode.SHUTTING_DOWN)
+                self._stop_child(child, ErrorCode.SHUTTING_DOWN, "start_failed")
         self._find_the_missed()
         self._end_the_silent()
-        self._serve_room()
+        self._room.serve()
         self._tick_later()
 
     def _tick_later(self) -> None:
         if self._ticking:
             return
-        if self._for_room or self._missed or any(child.waiting or child.silent is not None for child in self._registry):
+        if self._room or self._missed or any(child.waiting or child.silent is not None for child in self._registry):
             self._ticking = True
             self.wake_after(TICK, _TICK)
 
@@ -387,6 +388,7 @@ _HANDLERS: Final[dict[type, Callable[[SupervisorActor, Any, Any], None]]] = {
     m.Suspect: SupervisorActor._suspect,
     m.StatusReport: SupervisorActor._answered,
     m.GetStatus: SupervisorActor._status,
+    m.GetSystem: SupervisorActor._system,
     m.CloseConnection: SupervisorActor._close,
     m.StopAll: SupervisorActor._stop_all,
 }

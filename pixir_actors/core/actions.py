@@ -38,9 +38,10 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class CloseSocket:
-    """Close at once, saying `code` to the peer where that takes no waiting."""
+    """Close at once, saying `code` to the peer where that takes no waiting. `reason` is for the log."""
 
     code: int | None = None
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,13 @@ class AnswerEvict:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the process; with `linger`, stay a moment to send back those who still have its address."""
+    """End the process; with `linger`, stay a moment to send back those who still have its address.
+
+    Callers get `patience` seconds to take what they have not read yet.
+    """
 
     linger: bool
+    patience: float = 0.0
 
 
 Action = (

@@ -42,6 +42,18 @@ def endpoint(url: str, *, allow_plaintext: bool) -> str:
     return parts._replace(scheme=scheme, netloc=netloc).geturl()
 
 
+def host(endpoint: str) -> str:
+    """Return host and port of a URL as they may be shown: without what stands before an @."""
+    return urlsplit(endpoint).netloc.rpartition("@")[2]
+
+
+def authority(endpoint: str) -> str:
+    """Return host and port of a WebSocket URL, the port also where it is the scheme's own."""
+    parts = urlsplit(endpoint)
+    name = parts.hostname or ""
+    return f"{f'[{name}]' if ':' in name else name}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+
+
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address is this machine's loopback, without a look-up."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -98,6 +98,13 @@ class StopAsked:
     linger: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """The connection is to end as soon as nothing runs: a running turn may go on for `within` seconds, none begins."""
+
+    within: float
+
+
 Input = (
     Begun
     | Submitted
@@ -111,4 +118,5 @@ Input = (
     | RetireAnswered
     | EvictAsked
     | StopAsked
+    | DrainAsked
 )

@@ -16,7 +16,8 @@ Rules:
    each; over HTTP where the caller allows it and the WebSocket took nothing; and where it may have run only if the caller
    said so (`retry_ambiguous`).
 7. A turn over HTTP moves no anchor and closes no degraded window; it never runs beside an open WebSocket.
-8. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
+8. Once it is to drain, no turn begins any more and nobody waits; it stops when the running one ends, at the latest in time.
+9. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
 
 The table of state and input follows from the code (`print_table`); a test compares this copy with it. A cell names the
 states that may follow; "." stands for "ignored".
@@ -34,6 +35,7 @@ AlarmRang       D R            D C G X        D I R          D C S G X      D G 
 RetireAnswered  D X            C              I X            S              G X            D C I S G X    .
 EvictAsked      X              C              X              S              X              R X            X
 StopAsked       X              X              X              X              X              X              .
+DrainAsked      X              C              X              S              X              X              .
 """
 
 from __future__ import annotations
@@ -73,13 +75,14 @@ from pixir_actors.core.continuation import (
     plan,
     text_message,
 )
-from pixir_actors.core.fingerprint import max_age
+from pixir_actors.core.fingerprint import authority, max_age
 from pixir_actors.core.inputs import (
     AlarmRang,
     Begun,
     Cancelled,
     Connected,
     ConnectFailed,
+    DrainAsked,
     EvictAsked,
     Input,
     Received,
@@ -128,8 +131,11 @@ ADVICE: Final[dict[object, str]] = {
     403: "access was refused: check the account's rights to this endpoint and model",
     404: "there is no WebSocket at this URL: check it, or use transport='auto' or 'http'",
     426: "this endpoint wants HTTP: use transport='auto' or 'http'",
+    "ca_file": "ca_file has to be a PEM file with certificates, which the connection's process can read",
+    "proxy_unsupported": "proxy has to be an http:// URL",
+    "proxy_invalid": "proxy has to be an http:// URL with a host",
 }
-"""Refused upgrades that do not get better by waiting, and what to do about each."""
+"""Statuses of refused upgrades, and reasons of other failures, that do not get better by waiting; what to do about each."""
 TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"
 HELD_EVENTS: Final = 1000
 """Events held back at the most; a backend that sends more private events than that is taken to have begun."""
@@ -242,6 +248,9 @@ def _submitted(step: _Step, input: Submitted) -> None:
 @_rule(Submitted, connecting="connecting", streaming="streaming", retiring="retiring")
 def _enqueued(step: _Step, input: Submitted) -> None:
     request = input.request
+    if step.conn.drained_by is not None:
+        _answer(step, request, Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+        return
     waiting = len(step.conn.queue)
     running = step.conn.turn is not None  # while retiring, the first to come waits behind nobody
     if waiting >= request.limits.queue_limit + (not running):
@@ -262,7 +271,9 @@ def _start(step: _Step, request: TurnRequest) -> None:
     wait = step.conn.backoff.remaining(step.now)
     over_http = request.limits.transport == "http"
     if wait > 0 and not over_http and not _may_fall_back(request):
-        _answer(step, request, Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait))
+        cause = step.conn.backoff.cause
+        degraded = Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait, cause=cause)
+        _answer(step, request, degraded)
         return
     step.set(turn=Turn(request, step.now), limits=request.limits)
     if over_http and request.purpose is not Purpose.RUN:
@@ -420,7 +431,9 @@ def _connect_failed(step: _Step, input: ConnectFailed) -> None:
     # A refused upgrade is an answer with a status: a busy server (503) may take the next one, a wrong token (401) not. A
     # proxy's refusal has one as well, but says nothing about the provider.
     retryable = failure.retryable or status in RETRYABLE_STATUSES
-    advice = ADVICE.get(status) if input.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED else None
+    refused = input.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED
+    advice = ADVICE.get(status if refused else input.details.get("reason"))
+    retryable = retryable and advice is None
     details = input.details if advice is None else {**input.details, "advice": advice}
     _fail_socket(step, replace(failure, retryable=retryable, details=details), waiting_helps=advice is None)
 
@@ -623,7 +636,7 @@ def _replay(step: _Step, rejection: Rejection) -> bool:
         return False
     if continues_itself(turn.request.payload) or turn.request.purpose is not Purpose.RUN:
         return False
-    step.set_turn(replays=turn.replays | {rejection})
+    step.set_turn(replays=turn.replays | {rejection}, refused=True)
     step.count(replays=step.conn.statistics.replays + 1)
     writable = turn.phase is not Phase.SENDING and step.conn.socket is not None and not step.conn.socket.ended
     if rejection is Rejection.NOT_FOUND and writable:
@@ -734,6 +747,9 @@ def _end_turn(step: _Step) -> None:
     if socket is None and step.conn.backoff.remaining(step.now) > 0:
         state = State.DEGRADED
     step.set(turn=None, state=state, idle_since=step.now)
+    if step.conn.drained_by is not None:
+        _stop(step, linger=False)
+        return
     if step.conn.forgotten:
         _leave(step)
         return
@@ -768,14 +784,18 @@ def _delivery(turn: Turn) -> Delivery:
 
 
 def _overall(turn: Turn, delivery: Delivery) -> Delivery:
-    """Return the verdict over the request, of which an earlier attempt may have run, from that over the current one."""
+    """Return the verdict over the request from that over its newest attempt: one before it may have run or been refused."""
     certain = delivery in (Delivery.NOT_SENT, Delivery.REJECTED)
-    return Delivery.AMBIGUOUS if turn.retried and certain else delivery
+    if turn.retried and certain:
+        return Delivery.AMBIGUOUS
+    return Delivery.REJECTED if turn.refused and certain else delivery
 
 
 def _answer(step: _Step, request: TurnRequest, failure: Failure) -> None:
     step.do(Fail(request.request_id, failure))
-    step.count(failures=step.conn.statistics.failures + 1, last_error=failure.code)
+    step.count(failures=step.conn.statistics.failures + 1)
+    if failure.code is not ErrorCode.WEBSOCKET_DEGRADED:  # which only says that the one before holds on
+        step.count(last_error=failure.code)
 
 
 def _fail_turn(step: _Step, failure: Failure) -> None:
@@ -795,7 +815,8 @@ def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -
         _end_turn(step)
     elif _may_fall_back(turn.request) and not turn.shown and _http_may_help(failure):
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=True)
-        step.set(backoff=_window(step))
+        step.set(backoff=_window(step, failure))
+        step.set_turn(refused=turn.refused or failure.delivery is Delivery.REJECTED)
         _go_over_http(step, failure.code)
     elif waiting_helps:
         _degrade(step, failure)
@@ -806,24 +827,27 @@ def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -
 
 
 def _http_may_help(failure: Failure) -> bool:
-    """Say whether HTTP has anything to gain: nothing ran, and it is not the caller whom the provider refuses."""
+    """Say whether HTTP has anything to gain: nothing ran, and what stands in the way is not the caller's to mend."""
     if failure.delivery not in (Delivery.NOT_SENT, Delivery.REJECTED):
         return False
-    too_big = failure.details.get("close_code") == MESSAGE_TOO_BIG
-    return too_big or (failure.code in FALLBACK_CODES and failure.details.get("status") not in (401, 403))
+    if failure.details.get("close_code") == MESSAGE_TOO_BIG:
+        return True
+    theirs = failure.details.get("status") in (401, 403) or failure.details.get("reason") in ADVICE
+    return failure.code in FALLBACK_CODES and not theirs
 
 
-def _window(step: _Step) -> Backoff:
+def _window(step: _Step, failure: Failure) -> Backoff:
     request = step.turn.request
     limits = request.limits
-    return step.conn.backoff.fail(
+    backoff = step.conn.backoff.fail(
         now=step.now, jitter=request.jitter, first=limits.degraded_for, most=limits.degraded_max
     )
+    return replace(backoff, cause=failure.code)
 
 
 def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WEBSOCKET_FAILED) -> None:
     """Fail the turn, close the socket and leave the connection alone for a while (C48)."""
-    backoff = _window(step)
+    backoff = _window(step, failure)
     wait = backoff.remaining(step.now)
     if failure.retryable and wait > 0:
         # Whoever comes back earlier is only told to wait.
@@ -837,7 +861,7 @@ def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WE
 def _drop_socket(step: _Step, reason: ResetReason, *, code: int | None = None, even_cold: bool = False) -> None:
     """Close the socket and forget what it remembered; a connection that was cold keeps its reason unless told (C19)."""
     if step.conn.socket is not None:
-        step.do(CloseSocket(code))
+        step.do(CloseSocket(code, reason.value))
         step.set(socket=None)
     if even_cold or isinstance(step.conn.continuation, Anchor):
         step.set(continuation=Cold(reason))
@@ -900,6 +924,7 @@ def _deadlines(conn: Connection) -> Iterator[float]:
         yield from _present(conn.backoff.until)
     if conn.state is State.RETIRING:
         yield conn.retiring_since + RETIRE_ANSWER_TIMEOUT
+    yield from _present(conn.drained_by)
 
 
 def _present(moment: float | None) -> tuple[float, ...]:
@@ -957,6 +982,9 @@ def _alarm_rang(step: _Step, input: AlarmRang) -> None:
         return
     paused = step.conn.state in PAUSES
     step.set(alarm=None)
+    if _due(step, step.conn.drained_by):
+        _halt(step, ErrorCode.SHUTTING_DOWN, linger=False)
+        return
     _expire_queue(step)
     if step.conn.turn is not None:
         _expire_turn(step)
@@ -1005,7 +1033,8 @@ def _expire_turn(step: _Step) -> None:
             _warmed(step, unusable=True)
             return
         waited = step.now - turn.phase_since
-        late = Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3))
+        host = authority(turn.request.endpoint) if turn.phase is Phase.OPENING else None
+        late = Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3), host=host)
         if turn.phase is Phase.OPENING or turn.via is Via.HTTP:
             _fail_socket(step, late)
         else:
@@ -1124,21 +1153,50 @@ def _evict_asked(step: _Step, _: EvictAsked) -> None:
     retiring="stopped",
 )
 def _stop_asked(step: _Step, input: StopAsked) -> None:
+    _halt(step, input.code, linger=input.linger)
+
+
+@_rule(
+    DrainAsked,
+    disconnected="stopped",
+    connecting="connecting",
+    idle="stopped",
+    streaming="streaming",
+    degraded="stopped",
+    retiring="stopped",
+)
+def _drain_asked(step: _Step, input: DrainAsked) -> None:
+    """Let a running turn go on, and nothing else; asked again, it never gets more time than it had."""
+    by = step.now + input.within
+    step.set(drained_by=by if step.conn.drained_by is None else min(by, step.conn.drained_by))
+    _fail_queue(step, ErrorCode.SHUTTING_DOWN)
+    if step.conn.turn is None:
+        _stop(step, linger=False)
+
+
+def _halt(step: _Step, code: ErrorCode, *, linger: bool) -> None:
+    """Answer everybody with `code`, and end."""
     turn = step.conn.turn
     if turn is not None:
-        _fail_turn(step, Failure.of(input.code, _delivery(turn)))
+        _fail_turn(step, Failure.of(code, _delivery(turn)))
         if turn.phase is Phase.OPENING:
             step.do(AbandonOpening())
+    _fail_queue(step, code)
+    step.set(turn=None)
+    _stop(step, linger=linger)
+
+
+def _fail_queue(step: _Step, code: ErrorCode) -> None:
     for request in step.conn.queue:
-        _answer(step, request, Failure.of(input.code, Delivery.NOT_SENT))
-    step.set(turn=None, queue=())
-    _stop(step, linger=input.linger)
+        _answer(step, request, Failure.of(code, Delivery.NOT_SENT))
+    step.set(queue=())
 
 
 def _stop(step: _Step, *, linger: bool) -> None:
     _drop_socket(step, ResetReason.NO_PREVIOUS_RESPONSE, code=1000)
+    patience = 0.0 if step.conn.drained_by is None else max(0.0, step.conn.drained_by - step.now)
     step.set(state=State.STOPPED, alarm=None)
-    step.do(Stop(linger))
+    step.do(Stop(linger, patience))
 
 
 # --- the table ----------------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from urllib.parse import urlsplit
 
 from pixir_actors.core.continuation import Anchor
+from pixir_actors.core.fingerprint import host
 from pixir_actors.core.state import Connection
 from pixir_actors.status import ConnectionStatus
 
@@ -20,7 +20,7 @@ def describe(connection: Connection, *, now: float, key: str, connection_id: str
         pid=pid,
         state=connection.state.value,
         model=model if isinstance(model, str) else None,
-        host=None if socket is None else urlsplit(socket.endpoint).netloc,
+        host=None if socket is None else host(socket.endpoint),
         queue_length=len(connection.queue),
         age_s=None if socket is None else round(now - socket.opened_at, 3),
         idle_s=0.0 if connection.turn is not None else round(max(0.0, now - connection.idle_since), 3),

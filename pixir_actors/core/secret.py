@@ -7,7 +7,8 @@ travel in it from the caller's process to the connection actor.
 from __future__ import annotations
 
 import hashlib
-from typing import Generic, TypeVar
+import re
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -52,3 +53,29 @@ def digest(value: object) -> str:
     guessed.
     """
     return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+REDACTED: Final = (
+    # What a header says, to the end of its line or of the text it is quoted in.
+    (re.compile(r"""(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)(["']?\s*[:=]\s*b?["']?)[^"'\r\n]+"""), rf"\1\2{MASK}"),
+    (
+        re.compile(r"""(?i)\b((?:x-)?api[-_]?key|(?:\w+[-_])?token|password|secret)(["']?\s*[:=]\s*b?["']?)[^\s"'&,;]+"""),
+        rf"\1\2{MASK}",
+    ),
+    (re.compile(r"""(?i)\b(bearer)\s+[^\s"',;]+"""), rf"\1 {MASK}"),
+    # Keys that can be told by how they begin (OpenAI, Groq, xAI, GitHub ...), and JSON web tokens.
+    (re.compile(r"\b(?:[srp]k|xai|gsk|ghp)[-_][\w-]{8,}"), MASK),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), MASK),
+    (re.compile(r"(?<=://)[^\s/@]+@"), f"{MASK}@"),
+)
+"""What looks like a secret, and what stands for it."""
+
+
+def redact(text: str) -> str:
+    """Return `text` without what looks like a token, a cookie, a password or a credential in a URL.
+
+    The last net below everything else: it knows what secrets usually look like, and cannot know what a prompt is.
+    """
+    for pattern, mask in REDACTED:
+        text = pattern.sub(mask, text)
+    return text

@@ -92,6 +92,7 @@ class Turn:
     replays: frozenset[Rejection] = frozenset()
     reused: bool = False  # the attempt runs on a socket of an earlier turn
     replaced: bool = False  # a dead socket was replaced already
+    refused: bool = False  # the provider said no to an earlier attempt
     retried: bool = False  # sent again although it may have run, because the caller wanted that
     via: Via = Via.WEBSOCKET
     fallback_reason: str | None = None  # why it goes over HTTP although a WebSocket was wanted
@@ -164,6 +165,7 @@ class Connection:
     opening: int = 0  # token of the attempt under way
     retiring_since: float = 0.0
     forgotten: bool = False  # the supervisor granted a retirement that was no longer waited for
+    drained_by: float | None = None  # it serves nobody else, and what runs has until then
     statistics: Statistics = Statistics()
 
     @classmethod

@@ -11,7 +11,7 @@ from pixir_actors.actors import connection, control, messages, supervisor
 from pixir_actors.errors import ErrorCode
 
 ALL = {kind for kind in vars(control).values() if inspect.isclass(kind) and kind.__module__ == control.__name__}
-TO_CONNECTIONS = {control.Begin, control.RetireAnswer, control.Evict, control.StopConnection}
+TO_CONNECTIONS = {control.Begin, control.RetireAnswer, control.Evict, control.StopConnection, control.DrainConnection}
 TO_THE_SUPERVISOR = {control.Began, control.StartFailed, control.Report, control.Retire, control.EvictAnswer}
 
 

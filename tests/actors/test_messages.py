@@ -21,6 +21,7 @@ from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.events import Data, Metadata, Status
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
+from pixir_actors.status import SystemStatus
 from tests.actors.fakes import STATUS
 
 CANARY = "canary-4711"
@@ -30,6 +31,9 @@ REQUEST = Request(
     f"https://api.example/v1/responses?token={CANARY}",
     {"Authorization": f"Bearer {CANARY}"},
     {"model": "gpt", "input": [{"role": "user", "content": CANARY}]},
+)
+SYSTEM = SystemStatus(
+    pid=1, version="1.0", connections=1, max_descriptors=1024, refusals=0, draining=False, uptime_s=1.0
 )
 SETTINGS = Settings(proxy=f"http://user:{CANARY}@proxy.example")
 
@@ -42,6 +46,8 @@ EXAMPLES: dict[type, Any] = {
     m.Found: m.Found(1, "address"),
     m.GetStatus: m.GetStatus(1),
     m.StatusReport: m.StatusReport(1, (STATUS,)),
+    m.GetSystem: m.GetSystem(1),
+    m.SystemReport: m.SystemReport(1, SYSTEM),
     m.CloseConnection: m.CloseConnection(1, Secret(CANARY)),
     m.ConnectionClosed: m.ConnectionClosed(1, True),
     m.StopAll: m.StopAll(1),
@@ -63,6 +69,7 @@ EXAMPLES: dict[type, Any] = {
     c.RetireAnswer: c.RetireAnswer(True),
     c.Evict: c.Evict(),
     c.EvictAnswer: c.EvictAnswer("c-1", True),
+    c.DrainConnection: c.DrainConnection(30.0),
     c.StopConnection: c.StopConnection(ErrorCode.CANCELLED),
 }
 PUBLIC = [

@@ -86,6 +86,13 @@ def test_a_process_is_shown_by_its_name(name: str, shown: str) -> None:
     assert run(f"process.name_process({name!r})\nprint(open('/proc/self/comm').read())") == shown
 
 
+def test_the_limit_of_descriptors_is_told_as_it_is() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    script = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\nprint(process.descriptor_limit())"
+
+    assert run(script) == "64"
+
+
 def test_the_limit_of_descriptors_is_raised_as_far_as_allowed() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     script = f"""

@@ -53,6 +53,18 @@ def test_a_forgotten_one_no_longer_serves_its_key_but_still_counts(registry: Reg
     assert registry.reason(a.key) is None, "it was let go, it did not crash"
 
 
+def test_one_that_drains_serves_its_key_to_the_end_and_does_not_crash_then(registry: Registry) -> None:
+    a = child("a")
+    registry.add(a)
+    assert a.crashes
+    a.draining = True
+
+    assert registry.of_key(a.key) is a
+    assert not a.crashes
+    registry.remove(a)
+    assert registry.reason(a.key) is None
+
+
 def test_the_end_of_an_old_one_does_not_touch_its_successor(registry: Registry) -> None:
     old, new = child("a", id="c-old"), child("a", id="c-new")
     registry.add(old)

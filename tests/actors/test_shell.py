@@ -146,7 +146,7 @@ def test_without_a_watch_of_the_system_it_polls_as_long_as_there_is_something_to
     count = len(polling.wakeups)
     polling.ring()
     assert len(polling.wakeups) == count, "nothing is left to poll"
-    polling.exiting()
+    polling.exiting(None)
 
 
 def test_it_polls_often_while_busy_and_seldom_while_idle(polling: Lone) -> None:
@@ -169,7 +169,7 @@ def test_it_polls_often_while_busy_and_seldom_while_idle(polling: Lone) -> None:
     polling.ring()
     assert polling.woken == 1
     assert polling.wakeups[-1][0] == idle
-    polling.exiting()
+    polling.exiting(None)
 
 
 def test_an_actor_that_ends_in_this_process_leaves_no_descriptor() -> None:

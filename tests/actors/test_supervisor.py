@@ -13,6 +13,7 @@ from pixir_actors.actors import connection as connection_module
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import reporter
+from pixir_actors.actors import room as room_module
 from pixir_actors.actors import supervisor as module
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.registry import Child, Registry
@@ -305,7 +306,7 @@ def test_if_all_became_busy_who_waits_is_refused(desk: Desk, room: Room) -> None
 def test_who_waits_for_room_in_vain_is_refused_in_the_end(
     desk: Desk, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "START_TIMEOUT", 0.03)
+    monkeypatch.setattr(room_module, "ROOM_TIMEOUT", 0.03)
     desk.run(desk.start("a", max_connections=1), 1)
     desk.reported("a", "idle")
     desk.mute = True

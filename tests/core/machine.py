@@ -145,6 +145,9 @@ class Machine:
     def stop(self, code: ErrorCode = ErrorCode.SHUTTING_DOWN) -> list[act.Action]:
         return self.feed(put.StopAsked(code))
 
+    def drain(self, within: float = 30.0) -> list[act.Action]:
+        return self.feed(put.DrainAsked(within))
+
     def evict(self) -> list[act.Action]:
         return self.feed(put.EvictAsked())
 

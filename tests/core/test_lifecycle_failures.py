@@ -73,7 +73,7 @@ STAGES: dict[str, tuple[Stage, Delivery]] = {
     "after created": (begun, D.ACCEPTED),
     "flowing": (flowing, D.ACCEPTED),
     "replaying": (replaying, D.AMBIGUOUS),
-    "reopening": (reopening, D.NOT_SENT),
+    "reopening": (reopening, D.REJECTED),
 }
 
 
@@ -146,7 +146,8 @@ def test_each_stage_has_its_own_limit(name: str) -> None:
 
     failure = machine.failure("r2")
     assert (failure.code, failure.delivery, failure.retryable) == (code, STAGES[name][1], True)
-    assert failure.details == {"waited_s": 7.5}
+    host = {"host": "other:443"} if stage is opening else {"host": "api.example:443"} if stage is reopening else {}
+    assert failure.details == {"waited_s": 7.5} | host
     assert machine.conn.state is State.DEGRADED
     assert bool(machine.find(act.AbandonOpening)) == (stage in (opening, reopening))
 
@@ -186,14 +187,14 @@ CONNECT_CODES = [E.WEBSOCKET_CONNECT_FAILED, E.WEBSOCKET_HANDSHAKE_FAILED, E.WEB
 
 
 @pytest.mark.parametrize("code", CONNECT_CODES)
-@pytest.mark.parametrize("stage", [opening, reopening])
-def test_a_failed_opening_sends_nothing(stage: Stage, code: ErrorCode) -> None:  # C20, X9: closed once
+@pytest.mark.parametrize(("stage", "delivery"), [STAGES["opening"], STAGES["reopening"]], ids=["opening", "reopening"])
+def test_a_failed_opening_sends_nothing(stage: Stage, delivery: Delivery, code: ErrorCode) -> None:  # C20, X9: closed once
     machine = warm()
     stage(machine)
     machine.connect_failed(code, details={"reason": "refused"})
 
     failure = machine.failure("r2")
-    assert (failure.code, failure.delivery, failure.details) == (code, D.NOT_SENT, {"reason": "refused"})
+    assert (failure.code, failure.delivery, failure.details) == (code, delivery, {"reason": "refused"})
     assert machine.conn.state is State.DEGRADED
     assert len(machine.find(act.CloseSocket)) == 1
     assert "Show" not in machine.frames("r2")
@@ -287,7 +288,19 @@ def test_within_the_window_a_request_is_refused_with_the_time_that_remains() -> 
     failure = machine.failure(second)
     assert (failure.code, failure.delivery, failure.retryable) == (E.WEBSOCKET_DEGRADED, D.NOT_SENT, True)
     assert failure.retry_after == pytest.approx(3.5)
+    assert failure.details == {"cause": machine.failure("r1").code}
     assert [type(action) for action in machine.last] == [act.Queued, act.Fail]
+    statistics = machine.conn.statistics
+    assert (statistics.failures, statistics.last_error) == (2, machine.failure("r1").code), "the cause is what is shown"
+
+
+def test_the_cause_of_a_window_is_its_newest_failure() -> None:
+    machine = degraded()
+    machine.wait(6)
+    machine.submit(FIRST)
+    machine.connect_failed(E.WEBSOCKET_HANDSHAKE_FAILED, details={"status": 503})
+
+    assert machine.failure(machine.submit(SECOND)).details == {"cause": E.WEBSOCKET_HANDSHAKE_FAILED}
 
 
 def test_a_refusal_within_the_window_leaves_all_but_the_statistics_alone() -> None:  # X1

@@ -225,6 +225,17 @@ def test_http_is_tried_once_where_auto_allows_it() -> None:
     assert machine.conn.state is State.DEGRADED
 
 
+@pytest.mark.parametrize(("happen", "delivery"), [(unreachable, D.NOT_SENT), (too_big, D.REJECTED)], ids=["unsent", "1009"])
+def test_if_http_is_not_to_be_had_either_the_verdict_is_that_of_the_websocket(
+    happen: Callable[[Machine], None], delivery: Delivery
+) -> None:
+    machine = warm()
+    happen(machine)
+    machine.connect_failed(E.CONNECTION_LOST)
+
+    assert machine.failure("r2").delivery is delivery
+
+
 def test_a_refusal_over_http_is_shown_though_the_same_was_replayed_before() -> None:
     machine = warm()
     second = machine.start(SECOND)

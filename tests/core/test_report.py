@@ -71,6 +71,14 @@ def test_one_that_is_warm() -> None:
     assert told.last_reset_reason == "no_previous_response"
 
 
+def test_of_a_url_only_the_host_is_shown() -> None:
+    machine = Machine()
+    machine.start([user("hello")], endpoint=f"wss://user:{BEARER}@api.example:8443/v1?token={BEARER}")
+
+    assert status(machine).host == "api.example:8443"
+    assert BEARER not in repr(status(machine))
+
+
 def test_one_that_streams_with_others_waiting() -> None:
     machine = warm()
     machine.submit([user("hello")])

@@ -18,7 +18,7 @@ from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core import state
 from pixir_actors.core.continuation import Anchor, plan
-from pixir_actors.core.secret import Secret, digest
+from pixir_actors.core.secret import Secret, digest, redact
 from pixir_actors.core.server_event import Tag, provider_fault
 from pixir_actors.errors import Delivery, ErrorCode, exception_from
 from pixir_actors.events import Data
@@ -128,7 +128,7 @@ def test_every_value_that_can_carry_something_is_among_them() -> None:
     """A new class with a field of bytes, payloads or evidence has to join."""
     covered = {type(value) for value in VALUES.values()}
     plain = {"request_id", "token", "code", "reason", "details", "retry_after", "unsent", "granted", "ahead", "attempt"}
-    plain |= {"delay", "accepted", "linger", "via"}
+    plain |= {"delay", "accepted", "linger", "patience", "via", "within"}
     for kind in (*get_args(act.Action), *get_args(put.Input)):
         assert kind in covered or {field.name for field in fields(kind)} <= plain, kind
 
@@ -176,3 +176,41 @@ def test_a_failure_keeps_what_a_program_needs() -> None:
 
     assert failure.code is ErrorCode.PROVIDER_HTTP_ERROR
     assert failure.error["message"] == PROMPT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Authorization: Bearer {TOKEN}",
+        f"authorization={TOKEN} {TOKEN}",
+        f"headers={{'Proxy-Authorization': 'Basic {TOKEN}'}}",
+        f"set-cookie: a={TOKEN}; Path=/; b={TOKEN}",
+        f"used Bearer {TOKEN}, got 401",
+        f'{{"api_key": "{TOKEN}"}}',
+        f"x-api-key={TOKEN}",
+        f"access_token: {TOKEN}",
+        f"wss://h/v1?token={TOKEN}&model=m",
+        f"proxy http://user:{TOKEN}@proxy:1",
+        f"password={TOKEN}",
+        f"key sk-proj-{CANARY}_abc-123",
+        f"key xai-{CANARY}12345 refused",
+        f"eyJhbGciOi.{CANARY}.sig",
+    ],
+)
+def test_what_looks_like_a_secret_is_redacted(text: str) -> None:
+    assert CANARY in text
+    assert CANARY not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "turn failed code=websocket_closed delivery=ambiguous model=gpt-5 ms=12",
+        "input_tokens=12 tokens: 5 ms=7",
+        "socket closed host=api.openai.com:443 reason=idle",
+        "https://api.openai.com/v1/responses",
+        "basic settings, task-risk analysis",
+    ],
+)
+def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
+    assert redact(text) == text

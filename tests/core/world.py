@@ -72,6 +72,8 @@ class World:
         self.conn = after
         for action in actions:
             self._perform(action, before, input)
+        assert before.drained_by is None or after.turn is None or before.turn is not None, "begun while it drains"
+        assert before.drained_by is None or after.drained_by <= before.drained_by, "given more time"
         self._check()
         assert model.waiting_helps(before, input, after) or after.backoff == before.backoff, "a window without a use"
         if before.turn is not None and before.turn.via is Via.HTTP:
@@ -106,6 +108,7 @@ class World:
             self.peer = None if isinstance(action, act.CloseSocket) else self.peer
         elif isinstance(action, act.Stop):
             assert not self.stopped
+            assert action.patience == 0 or self.now + action.patience <= (self.conn.drained_by or 0) + ALARM_SLACK
             self.stopped = True
         elif isinstance(action, act.AskRetire):
             self.asked += 1
@@ -186,6 +189,8 @@ class World:
         assert len(conn.queue) <= max(limits, default=0) + (state is State.RETIRING)
         assert self.peer is None or self.peer.via is Via.WEBSOCKET or state is State.STREAMING, "an idle HTTP exchange"
         assert not conn.forgotten or turn is not None or state is State.STOPPED, "serves on under a key that was forgotten"
+        assert conn.drained_by is None or not conn.queue, "somebody waits for a turn that will not come"
+        assert conn.drained_by is None or turn is not None or state is State.STOPPED, "drained, and still here"
         assert self.stopped == (state is State.STOPPED)
         due = min(_deadlines(conn), default=None) if state is not State.STOPPED else None
         assert due is None or (conn.alarm is not None and conn.alarm.at <= due + ALARM_SLACK), "no alarm in time"
@@ -237,7 +242,7 @@ class World:
         items = list(self.history)
         if draw < 0.04 or len(items) > 12:
             items = []
-        elif draw < 0.08 and items:
+        elif draw < 0.05 and items:
             items[self.rng.randrange(len(items))] = say.user(f"edited {self.ids}")
         elif draw < 0.11 and items:
             items.pop(self.rng.randrange(len(items)))
@@ -358,8 +363,11 @@ class World:
             self.feed(put.EvictAsked())
 
     def stop(self) -> None:
-        if self.rng.random() < 0.1:
+        draw = self.rng.random()
+        if draw < 0.05:
             self.feed(put.StopAsked())
+        elif draw < 0.08:
+            self.feed(put.DrainAsked(self.rng.choice([0.0, 1.0, 5.0, 1000.0])))
 
     # Time alone
 

@@ -1,0 +1,115 @@
+"""A place for a new key where all are taken: who waits for one, and which connection gives way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pixir_actors.actors.messages import EnsureStarted
+from pixir_actors.actors.registry import Child, Registry
+from pixir_actors.errors import Delivery, ErrorCode, Failure
+
+ROOM_TIMEOUT: Final = 10.0
+"""Seconds that a new key may wait for room."""
+BUSY_FOR: Final = 1.0
+"""Seconds for which a connection that declined to make room is not asked again."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An `EnsureStarted` that waits for room."""
+
+    ask: EnsureStarted
+    askers: list[tuple[Any, EnsureStarted]]
+    since: float
+
+
+class Room:
+    """Those who wait for a place. Used from the supervisor's thread only.
+
+    Args:
+        registry: Who has the places.
+        start: Called with (ask, asker) as soon as there is a place.
+        refuse: Called with (ask, asker, failure) when there will be none.
+        evict: Asks a connection to make room.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        start: Callable[[EnsureStarted, Any], None],
+        refuse: Callable[[EnsureStarted, Any, Failure], None],
+        evict: Callable[[Child], None],
+    ) -> None:
+        self._registry = registry
+        self._start, self._refuse, self._evict = start, refuse, evict
+        self._waiting: list[_Waiting] = []
+
+    def __len__(self) -> int:
+        """Return the number of keys that wait."""
+        return len(self._waiting)
+
+    def joined(self, ask: EnsureStarted, asker: Any) -> bool:
+        """Have the asker wait with those who wait for the same key; False if nobody does."""
+        waiting = next((one for one in self._waiting if one.ask.key == ask.key), None)
+        if waiting is None:
+            return False
+        waiting.askers.append((asker, ask))
+        return True
+
+    def wait(self, ask: EnsureStarted, asker: Any, now: float) -> bool:
+        """Have a key wait for the connection that is asked to give way; False if none may."""
+        if not self._make(len(self._waiting) + 1):
+            return False
+        self._waiting.append(_Waiting(ask, [(asker, ask)], now))
+        return True
+
+    def evict_answered(self, child: Child, *, accepted: bool) -> None:
+        """Take note of what a connection answered that was asked to make room."""
+        child.evicting = False
+        if accepted:
+            child.why = "evicted"
+            self._registry.forget(child, because="evicted")
+            self.serve()
+            return
+        # It has become busy since it reported; ask the next one, or give up on who waits longest.
+        child.status, child.busy_at = None, time.monotonic()
+        if self._waiting and not self._make(len(self._waiting)):
+            self._give_up(self._waiting.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
+
+    def serve(self) -> None:
+        """Start those for whom there is a place, and refuse those who have waited too long for one."""
+        now = time.monotonic()
+        while self._waiting and self._registry.serving < self._waiting[0].ask.max_connections:
+            for asker, ask in self._waiting.pop(0).askers:
+                self._start(ask, asker)
+        for waiting in [one for one in self._waiting if now - one.since > ROOM_TIMEOUT]:
+            self._waiting.remove(waiting)
+            self._give_up(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
+
+    def close(self) -> None:
+        """Refuse all who wait: the end has come."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            self._give_up(one, ErrorCode.SHUTTING_DOWN)
+
+    def _make(self, needed: int) -> bool:
+        """Ask the longest idle connection to leave, unless `needed` of them have been asked; say whether one may."""
+        asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
+        if asked >= needed:
+            return True
+        now = time.monotonic()
+        child = self._registry.longest_idle(now) or self._registry.least_used(now, unless_busy_since=BUSY_FOR)
+        if child is None:
+            return False
+        child.evicting, child.silent = True, 0
+        self._evict(child)
+        return True
+
+    def _give_up(self, waiting: _Waiting, code: ErrorCode) -> None:
+        for asker, ask in waiting.askers:
+            limit = ask.max_connections if code is ErrorCode.TOO_MANY_CONNECTIONS else None
+            self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT, limit=limit))

@@ -1,0 +1,117 @@
+"""Who waits for a place, without actors: who is asked to leave, who gets the place, who gets none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pixir_actors.actors import messages as m
+from pixir_actors.actors import room as module
+from pixir_actors.actors.registry import Child, Registry
+from pixir_actors.actors.room import Room
+from pixir_actors.errors import ErrorCode, Failure
+from pixir_actors.settings import Settings
+from tests.actors.fakes import STATUS
+
+
+class House:
+    """A room, and what it wanted done."""
+
+    def __init__(self, *idle_s: float) -> None:
+        self.registry = Registry()
+        self.started: list[tuple[str, Any]] = []
+        self.refused: list[tuple[Any, Failure]] = []
+        self.evicted: list[Child] = []
+        self.room = Room(self.registry, start=self._start, refuse=self._refuse, evict=self.evicted.append)
+        self.children = [self.add(f"c-{number}", idle) for number, idle in enumerate(idle_s)]
+
+    def add(self, name: str, idle_s: float | None = None) -> Child:
+        child = Child(question(name).key, name, f"created {name}", 0.0, 0.0, address=f"address {name}")
+        if idle_s is not None:
+            child.report(replace(STATUS, connection_id=name, idle_s=idle_s), 1e12)
+        self.registry.add(child)
+        return child
+
+    def wait(self, name: str, asker: Any, *, now: float = 0.0, limit: int = 1) -> bool:
+        ask = question(name, limit)
+        return self.room.joined(ask, asker) or self.room.wait(ask, asker, now)
+
+    def _start(self, ask: m.EnsureStarted, asker: Any) -> None:
+        self.started.append((ask.label, asker))
+        self.add(f"for {asker}")
+
+    def _refuse(self, ask: m.EnsureStarted, asker: Any, failure: Failure) -> None:
+        self.refused.append((asker, failure))
+
+
+def question(name: str, limit: int = 1) -> m.EnsureStarted:
+    return m.EnsureStarted.of(1, name, Settings(max_connections=limit, expose_keys=True))
+
+
+@pytest.fixture(autouse=True)
+def it_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of the house are from now: what they say of idleness is what counts."""
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1e12)
+
+
+def test_the_longest_idle_one_is_asked_once_and_its_place_given_to_all_who_wait_for_the_key() -> None:
+    house = House(1.0, 5.0, 3.0)
+    assert house.wait("new", "first", limit=3)
+    assert house.wait("new", "second", limit=3)
+    assert house.evicted == [house.children[1]]
+    assert len(house.room) == 1
+
+    house.room.evict_answered(house.children[1], accepted=True)
+
+    assert house.started == [("'new'", "first"), ("'new'", "second")]
+    assert len(house.room) == 0
+    assert house.children[1].leaving
+    assert house.children[1].why == "evicted"
+    assert house.registry.reason(house.children[1].key) == "evicted"
+
+
+def test_each_key_that_waits_has_one_asked() -> None:
+    house = House(1.0, 5.0)
+    assert house.wait("new", "first", limit=2)
+    assert house.wait("newer", "second", limit=2)
+    assert house.evicted == [house.children[1], house.children[0]]
+    assert not house.wait("newest", "third", limit=2), "nobody is left who could go"
+
+
+def test_if_one_stays_the_next_is_asked_and_in_the_end_who_waits_longest_is_refused() -> None:
+    house = House(1.0, 5.0)
+    house.wait("new", "first", limit=2)
+    house.room.evict_answered(house.children[1], accepted=False)
+    assert house.evicted == [house.children[1], house.children[0]]
+    house.room.evict_answered(house.children[0], accepted=False)
+
+    [(asker, failure)] = house.refused
+    assert asker == "first"
+    assert (failure.code, failure.details) == (ErrorCode.TOO_MANY_CONNECTIONS, {"limit": 2})
+    assert len(house.room) == 0
+
+
+def test_who_waits_too_long_is_refused_and_the_others_wait_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(1.0, 5.0)
+    house.wait("new", "first", now=1e12 - module.ROOM_TIMEOUT - 1, limit=2)
+    house.wait("newer", "second", now=1e12 - module.ROOM_TIMEOUT + 1, limit=2)
+    house.room.serve()
+
+    assert [asker for asker, _ in house.refused] == ["first"]
+    assert len(house.room) == 1
+
+
+def test_at_the_end_all_are_refused() -> None:
+    house = House(1.0)
+    house.wait("new", "first")
+    house.wait("new", "second")
+    house.room.close()
+
+    assert [(asker, failure.code) for asker, failure in house.refused] == [
+        ("first", ErrorCode.SHUTTING_DOWN),
+        ("second", ErrorCode.SHUTTING_DOWN),
+    ]
+    assert [failure.details for _, failure in house.refused] == [{}, {}]
+    assert len(house.room) == 0
