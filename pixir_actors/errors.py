@@ -5,10 +5,13 @@
     ├── InvalidRequest       a request that cannot be sent as it stands (code "invalid_provider_request")
     ├── SystemStartFailed    the actor system could not be started or joined
     ├── AdminNotRunning      no admin on this host to attach to
+    ├── AdminMismatch        an admin runs, but not one for this process: another version, another cookie
+    ├── AdminAlreadyRunning  an admin cannot be started beside the one that runs
+    ├── CookieUnusable       the cookie file is missing, unreadable, or readable by others
     └── StreamError          a request that ended without a complete response: code, delivery, retryable
         └── ProviderError    the provider itself said no: status, error
 
-The first four are raised in the caller's process before anything is sent. A `StreamError` is born in a connection
+All but the last two are raised in the caller's process before anything is sent. A `StreamError` is born in a connection
 actor, travels as a value (`Failure`), and becomes an exception again only in the caller's process. No message, detail or
 attribute ever holds a token, a header value or a prompt.
 """
@@ -48,7 +51,7 @@ class ErrorCode(StrEnum):
     QUEUE_FULL = "queue_full"  # queue_limit requests of this key wait already
     CANCELLED = "cancelled"  # the caller, or `close`, ended it
     SLOW_CONSUMER = "slow_consumer"  # more than max_buffered_bytes were left unread
-    CONNECTION_LOST = "connection_lost"  # the connection actor died; the next request starts a new one
+    CONNECTION_LOST = "connection_lost"  # the connection actor died; or the HTTP exchange, if details["transport"] is "http"
     CONNECTION_UNRESPONSIVE = "connection_unresponsive"  # the actor system did not answer in time
     TOO_MANY_CONNECTIONS = "too_many_connections"  # max_connections are busy
     SHUTTING_DOWN = "shutting_down"  # the actor system, or the client, is closing
@@ -141,7 +144,7 @@ class InvalidRequest(PixirError, ValueError):
     """A request that cannot be sent as it stands. Nothing was sent, no connection is the worse for it.
 
     Attributes:
-        field: Which part: "url", "headers", "body" or "key".
+        field: Which part: "url", "headers", "body" or "key"; or "request", where it is none at all.
         problem: What is wrong with it and what is allowed; names no secret value.
         code: Always "invalid_provider_request".
     """
@@ -161,7 +164,19 @@ class SystemStartFailed(PixirError):
 
 
 class AdminNotRunning(PixirError):
-    """There is no running admin on this host to attach to."""
+    """There is no running admin on this host to attach to; the text names the command that starts one."""
+
+
+class AdminMismatch(PixirError):
+    """An admin runs, but not one that this process can talk to: it has another version, or another cookie."""
+
+
+class AdminAlreadyRunning(PixirError):
+    """An admin cannot be started beside the one that runs; the text says where that is."""
+
+
+class CookieUnusable(PixirError):
+    """The file with the secret that clients and admin share cannot be used; the text names it and says what to do."""
 
 
 class StreamError(PixirError):

@@ -12,7 +12,10 @@ import pytest
 from pixir_actors import errors
 from pixir_actors.errors import (
     RETRYABLE,
+    AdminAlreadyRunning,
+    AdminMismatch,
     AdminNotRunning,
+    CookieUnusable,
     Delivery,
     ErrorCode,
     Failure,
@@ -69,6 +72,9 @@ def test_every_exception_of_ours_is_a_pixir_error_and_stands_in_the_tree() -> No
         InvalidRequest,
         SystemStartFailed,
         AdminNotRunning,
+        AdminMismatch,
+        AdminAlreadyRunning,
+        CookieUnusable,
         StreamError,
         ProviderError,
     }

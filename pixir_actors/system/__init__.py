@@ -1,6 +1,10 @@
 """How an actor system is started, joined and protected.
 
     environment    PURE   which proxy and which CA file an environment names
+    places                where an admin's files lie, and whether their directory is safe
+    cookie                the secret file that clients and admin of one user share, and the keys made of it
+    runtime               the file by which a running admin is found, and the lock that lets only one run
+    notify                tells systemd that a service is ready, or ends
     processes             what Linux knows about processes: descendants, names, the death of a parent
     signed                Thespian's TCP transport, bound to loopback and authenticated, per actor system
     tether                every process of a system dies with its guardian

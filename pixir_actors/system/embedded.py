@@ -19,9 +19,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from thespian.actors import ActorSystem, ActorSystemException
 
@@ -48,6 +49,19 @@ BOOTSTRAP: Final = (
 PACKAGE_ROOT: Final = Path(__file__).parents[2]
 
 
+@dataclass(frozen=True, slots=True)
+class LogPipe:
+    """Where a system's log director writes.
+
+    Attributes:
+        level: Name of the lowest level that is logged.
+        fd: The write end of a pipe, one line of JSON per record (`logs.relay` reads it).
+    """
+
+    level: str
+    fd: int
+
+
 class EmbeddedSystem:
     """A running actor system and this program's place in it.
 
@@ -68,20 +82,38 @@ class EmbeddedSystem:
         atexit.register(self.close)
 
     @classmethod
-    def start(cls, *, start_timeout: float = 20.0, import_paths: Iterable[StrPath] | None = None) -> Self:
+    def start(
+        cls,
+        *,
+        start_timeout: float = 20.0,
+        import_paths: Iterable[StrPath] | None = None,
+        key: bytes | None = None,
+        port: int = 0,
+        log: LogPipe | None = None,
+    ) -> Self:
         """Start a system and join it.
 
         Args:
             start_timeout: Seconds for the whole system to become ready.
             import_paths: Directories that actor classes are looked for in before the calling process's own `sys.path`.
+            key: What its messages are signed with; None makes one that nobody else has.
+            port: The admin's TCP port; 0 takes a free one.
+            log: Where the records of its processes go; None drops them.
 
         Raises:
             SystemStartFailed: It did not start; the text says why. Nothing is left running.
         """
-        key = secrets.token_bytes(KEY_BYTES)
-        guardian = GuardianProcess(time.monotonic() + start_timeout)
+        key = key or secrets.token_bytes(KEY_BYTES)
+        config = {
+            "key": key.hex(),
+            "host": os.getpid(),
+            "path": python_path(import_paths or ()),
+            "port": port,
+            "log": None if log is None else [log.level, log.fd],
+        }
+        guardian = GuardianProcess(time.monotonic() + start_timeout, [] if log is None else [log.fd])
         try:
-            port = guardian.configure(key, _absolute([*(import_paths or ()), *sys.path, PACKAGE_ROOT]))
+            port = guardian.configure(config)
             return cls(guardian, port, join_system(key, port))
         except ActorSystemException as error:
             guardian.stop(KILLED_WITHIN)
@@ -108,6 +140,10 @@ class EmbeddedSystem:
     def alive(self) -> bool:
         """Tell whether the system's guardian and with it its admin run. False in a forked process."""
         return not self._closed and os.getpid() == self._owner and self._guardian.alive()
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait on: it becomes readable when the system has ended by itself."""
+        return self._guardian.fileno()
 
     def pids(self) -> list[int]:
         """Return the pids of all processes of the system, the guardian first; empty when it has ended."""
@@ -144,11 +180,12 @@ class EmbeddedSystem:
 class GuardianProcess:
     """The host's end of a guardian: its lifeline and its report."""
 
-    def __init__(self, ready_by: float) -> None:
+    def __init__(self, ready_by: float, pass_fds: Sequence[int] = ()) -> None:
         """Start the guardian's process; it waits for `configure`.
 
         Args:
             ready_by: Monotonic time by which it has to report.
+            pass_fds: Descriptors that it keeps, besides lifeline and report.
 
         Raises:
             SystemStartFailed: There is no interpreter to start it with.
@@ -158,12 +195,13 @@ class GuardianProcess:
         try:
             # What it prints on stderr, before it has got as far as reporting, is the reason why it has not.
             self._process = subprocess.Popen(
-                [_interpreter(), "-P", "-c", BOOTSTRAP, "pixir-actors-guardian"],
+                [interpreter(), "-P", "-c", BOOTSTRAP, "pixir-actors-guardian"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_inherited(os.environ),
+                env=inherited(os.environ),
                 cwd="/",
+                pass_fds=pass_fds,
                 start_new_session=True,
                 bufsize=0,
             )
@@ -178,13 +216,16 @@ class GuardianProcess:
         self._report = self._process.stdout
         _guardians.add(self)
 
-    def configure(self, key: bytes, path: list[str]) -> int:
+    def fileno(self) -> int:
+        """Return the report's descriptor: it becomes readable when the last process of the system has gone."""
+        return self._report.fileno()
+
+    def configure(self, config: Mapping[str, Any]) -> int:
         """Send the configuration and wait for the report; return the admin's port.
 
         Raises:
             SystemStartFailed: It reported an error, ended, or did not report in time.
         """
-        config = {"key": key.hex(), "host": os.getpid(), "path": path}
         with contextlib.suppress(OSError):  # it has ended: what it printed is the reason
             self._lifeline.settimeout(max(0.001, self._ready_by - time.monotonic()))
             self._lifeline.sendall(json.dumps(config).encode() + b"\n", socket.MSG_NOSIGNAL)
@@ -256,7 +297,12 @@ def _forget_guardians() -> None:
 os.register_at_fork(after_in_child=_forget_guardians)
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
+    """Return the Python interpreter that new processes run.
+
+    Raises:
+        SystemStartFailed: There is none, or this is not Linux.
+    """
     if not sys.platform.startswith("linux"):
         raise SystemStartFailed(f"an embedded actor system needs Linux, this is {sys.platform}")
     if not sys.executable or getattr(sys, "frozen", False):
@@ -264,14 +310,16 @@ def _interpreter() -> str:
     return sys.executable
 
 
-def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a new actor system gets of this process's environment."""
     kept = {name: value for name, value in environment.items() if name in INHERITED or name.startswith("LC_")}
     return kept | ADDED
 
 
-def _absolute(paths: Iterable[StrPath]) -> list[str]:
-    """Return the paths as they are meant here, without repetition: the system has another working directory."""
-    return list(dict.fromkeys(os.path.abspath(path) for path in paths))
+def python_path(first: Iterable[StrPath] = ()) -> list[str]:
+    """Return where a new process finds the modules that this one does, as absolute paths: it has another working
+    directory."""
+    return list(dict.fromkeys(os.path.abspath(path) for path in [*first, *sys.path, PACKAGE_ROOT]))
 
 
 def _report_in(printed: bytes) -> dict[str, object] | None:

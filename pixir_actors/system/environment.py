@@ -1,17 +1,19 @@
 """Which proxy and which CA file an environment names for a URL.
 
-Pure: the environment is an argument. It is read once in the caller's process, and what it says travels with the
+The environment is an argument. It is read once in the caller's process, and what it says travels with the
 request; the processes of an actor system have another environment.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from pixir_actors.core.fingerprint import is_loopback
+from pixir_actors.errors import InvalidSettings
 
 CA_VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 HTTP_SCHEME: Final = {"ws": "http", "http": "http", "wss": "https", "https": "https"}
@@ -31,6 +33,29 @@ def connection_environment(url: str, environ: Mapping[str, str]) -> tuple[str | 
         ValueError: The URL has no port number where it should, or an unfinished IPv6 address.
     """
     return _proxy(url, environ), next((environ[name] for name in CA_VARIABLES if environ.get(name)), None)
+
+
+def check_ca_file(path: str) -> None:
+    """Raise InvalidSettings for a CA file that is no file, or that this process may not read."""
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        variables = ", ".join(f"${name}" for name in CA_VARIABLES)
+        raise InvalidSettings("ca_file", path, f"a PEM file that this process can read (given, or named by {variables})")
+
+
+def check_proxy(url: str | None) -> None:
+    """Raise InvalidSettings for a proxy that cannot be used; of its URL, which may hold a password, it shows the scheme."""
+    if url is None or url == "direct":
+        return
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        usable = parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        shown = f"{parts.scheme}://***"
+    except ValueError:
+        usable, shown = False, "***"
+    if not usable:
+        # Out here, so that the parser's error, which may quote the URL, is not even its context.
+        allowed = 'http://[user:password@]host[:port] (given, or named by the environment), or "direct" for none'
+        raise InvalidSettings("proxy", shown, allowed)
 
 
 def _proxy(url: str, environ: Mapping[str, str]) -> str | None:

@@ -30,8 +30,9 @@ from typing import Any, Final, NoReturn
 from thespian.system.utilis import thesplog_control
 
 from pixir_actors.errors import SystemStartFailed
+from pixir_actors.system.logs import definitions
 from pixir_actors.system.processes import adopt_orphans, descendants, kill, living_children, set_process_name
-from pixir_actors.system.signed import LOOPBACK, start_admin
+from pixir_actors.system.signed import LOG_NOWHERE, LOOPBACK, share_refusals, start_admin, total_refusals
 from pixir_actors.system.tether import Tether
 
 PROCESS_NAME: Final = "pixir-guardian"
@@ -40,6 +41,8 @@ KILL_PAUSE: Final = 0.002
 """Seconds between two rounds of killing."""
 KILL_LIMIT: Final = 5.0
 """Seconds after which the guardian leaves; its tether takes whoever is left."""
+PORT_PATIENCE: Final = 2.0
+PORT_PAUSE: Final = 0.05
 SHARED_PACKAGES: Final = ("pixir_actors.actors", "pixir_actors.transport", "pixir_actors.channel")
 SHARED_MODULES: Final = ("ssl", "orjson", "websocket")
 """Imported once before the first fork, so that all processes share their memory and start at once."""
@@ -51,10 +54,18 @@ class Config:
 
     key: bytes = field(repr=False)
     host: int
+    port: int
+    log: tuple[str, int] | None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Config:
-        return cls(key=bytes.fromhex(fields["key"]), host=int(fields["host"]))
+        log = fields["log"]
+        return cls(
+            key=bytes.fromhex(fields["key"]),
+            host=int(fields["host"]),
+            port=int(fields["port"]),
+            log=None if log is None else (str(log[0]), int(log[1])),
+        )
 
 
 def main(fields: Mapping[str, Any]) -> NoReturn:
@@ -68,7 +79,7 @@ def main(fields: Mapping[str, Any]) -> NoReturn:
     host = _open_host(config.host)
     threading.Thread(target=_end_with_host, args=(lifeline, host), name="lifeline", daemon=True).start()
     try:
-        port, admin = _start(config.key, [lifeline] if host is None else [lifeline, host])
+        port, admin = _start(config, [lifeline] if host is None else [lifeline, host])
     except Exception as error:
         _tell(report, {"error": f"{type(error).__name__}: {error}"})
         end_system()
@@ -107,24 +118,26 @@ def _tell(report: int, line: dict[str, Any]) -> None:
         os.write(report, json.dumps(line).encode() + b"\n")
 
 
-def _start(key: bytes, private: list[int]) -> tuple[int, int]:
+def _start(config: Config, private: list[int]) -> tuple[int, int]:
     """Start the actor system; return the admin's port and its pid.
 
     Args:
-        key: The system's key.
+        config: What the host wants.
         private: Descriptors that no process of the system may keep.
     """
     _import_shared()
     os.umask(0o077)
     _limit_resources()
     thesplog_control(logging.CRITICAL, False, 0)
+    share_refusals()
+    _have_refusals_told()
     adopt_orphans()
     gc.collect()
     gc.freeze()  # a collection in a fork would otherwise copy the pages of everything imported here
-    with _reserve_port() as reserved:
+    with _reserve_port(config.port) as reserved:
         Tether([*private, reserved.fileno()])
         port = reserved.getsockname()[1]
-        start_admin(key, port)
+        start_admin(config.key, port, LOG_NOWHERE if config.log is None else definitions(*config.log))
     set_process_name(PROCESS_NAME)
     return port, _find_admin()
 
@@ -138,6 +151,13 @@ def _import_shared() -> None:
                 importlib.import_module(f"{name}.{module.name}")
 
 
+def _have_refusals_told() -> None:
+    """Let the supervisor, which is forked from here, tell how many messages the system has refused."""
+    from pixir_actors.actors import refusals
+
+    refusals.counted_by(total_refusals)
+
+
 def _limit_resources() -> None:
     """Allow as many descriptors as the system does (an actor's child costs its parent three), and no core dumps."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -146,12 +166,25 @@ def _limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _reserve_port() -> socket.socket:
-    """Bind a free port without listening on it: the admin can still take it, nobody else is given it."""
+def _reserve_port(port: int = 0) -> socket.socket:
+    """Bind a port, or for 0 a free one, without listening on it: the admin can still take it, nobody else is given it.
+
+    Raises:
+        SystemStartFailed: The port is taken, and stays so for two seconds: those of a system that has just been killed
+            need a moment to be given back.
+    """
     reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind((LOOPBACK, 0))
-    return reserved
+    give_up = time.monotonic() + PORT_PATIENCE
+    while True:
+        try:
+            reserved.bind((LOOPBACK, port))
+            return reserved
+        except OSError as error:
+            if time.monotonic() > give_up:
+                reserved.close()
+                raise SystemStartFailed(f"port {port} of {LOOPBACK} cannot be used: {error.strerror}") from error
+        time.sleep(PORT_PAUSE)
 
 
 def _find_admin() -> int:

@@ -5,8 +5,10 @@ All of it reads `/proc` or calls `prctl`; where the platform has neither, the tr
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Final
@@ -49,15 +51,39 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _parent_of(pid: int) -> int | None:
-    """Return the parent of a living process, None for one that is gone or waits to be collected."""
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/<pid>/stat from the third on; None for a process that is gone or only to be collected."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # The name, in parentheses, may hold anything; what follows the last one is: state, parent, ...
-    state, parent = stat.rpartition(b")")[2].split()[:2]
-    return None if state in b"ZX" else int(parent)
+    fields = stat.rpartition(b")")[2].split()
+    return None if fields[0] in b"ZX" else fields
+
+
+def no_core_dumps() -> None:
+    """Keep the memory of the calling process and of its later forks out of core dumps.
+
+    A limit of no bytes is not enough: the kernel does not apply it to dumps that it pipes to a program.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/coredump_filter").write_text("0")
+
+
+def _parent_of(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None else int(fields[1])
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a living process started, in clock ticks since the boot: with its pid, this names it for ever.
+
+    None for one that is gone or waits to be collected.
+    """
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -3,14 +3,20 @@
 Plain Thespian listens on every interface and unpickles whatever arrives. Here each actor system gets its own private
 copy of the module `thespian.system.transport.TCPTransport`, and only in that copy
 
-- every message carries an HMAC-SHA256 under the system's key, which is checked before anything is unpickled,
-- frames are read with a bounded, strictly decimal length,
+- messages are signed under the system's key, which is checked before anything is unpickled, and so is a message's length,
+  before anything of it is kept (`frames.py`),
 - every listener is bound to 127.0.0.1, and no other address is ever looked for,
+- a log record never holds up its sender, and a logger that died is replaced (`forwarding.py`),
 - a connection carries one message (on kept connections, messages that both sides send at once cross: they lose their
   order, and wait), many connections may wait to be accepted, and a message that met a closing peer is tried again soon.
 
 So plain actor systems and signed ones, with different keys, live side by side in one process. Messages that are
 unsigned, damaged or meant for another system are dropped and counted (`refusals`); the process that got them goes on.
+
+What this protects from is another user of this host, and any program that has not got the key. A key belongs to one run
+of a system, so a message that was recorded means nothing to any other. Within that run a recorded message would be taken
+a second time: whoever can record what goes over loopback is root, or reads this user's memory and cookie anyway, and needs
+no recording. Nothing is encrypted, for the same reason.
 
 The names that are replaced are Thespian's module-level names, no public interface: `load_transport` refuses to work
 when one is missing, and `tests/system/test_signed.py` shows with real sockets that each of them still carries.
@@ -18,38 +24,38 @@ when one is missing, and `tests/system/test_signed.py` shows with real sockets t
 
 from __future__ import annotations
 
-import hmac
 import importlib.util
 import itertools
+import logging
 import os
-import pickle
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
 import thespian.system.transport.TCPTransport as plain_transport
 from thespian.actors import ActorSystem
-from thespian.system.multiprocCommon import multiprocessCommon
+from thespian.system.multiprocCommon import MultiProcAdmin, get_min_log_level, multiprocessCommon
 from thespian.system.transport.IPBase import TCPv4ActorAddress
-from thespian.system.transport.streamBuffer import ReceiveBuffer, ackDataErrPacket, ackPacket, toSendBuffer
+from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, toSendBuffer
 
 from pixir_actors.errors import SystemStartFailed
+from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
+from pixir_actors.system.frames import Signer, StrictReceiveBuffer
+from pixir_actors.system.processes import no_core_dumps
+from pixir_actors.system.records import prepare
+from pixir_actors.system.refusals import refusals as refusals
+from pixir_actors.system.refusals import share_refusals as share_refusals
+from pixir_actors.system.refusals import total_refusals as total_refusals
 
 LOOPBACK: Final = "127.0.0.1"
-MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
-"""Bytes of one message between processes, signature included."""
-MAX_LENGTH_DIGITS: Final = len(str(MAX_FRAME_BYTES))
-FIRST_READ_BYTES: Final = 65536
-"""Bytes asked for before a frame's length is known. Safe to read ahead, since a connection carries one message."""
-TAG_BYTES: Final = 32
-CONTEXT: Final = b"pixir_actors.system.signed/1"
-"""Separates these signatures from any other use of the same key."""
 RETRY_PERIOD: Final = timedelta(milliseconds=100)
 """Wait before a message is tried again whose peer closed without an answer. Thespian's own is 35 s."""
 
+INCOMING_PERIOD: Final = timedelta(seconds=30)
+"""How long a connection may take to bring its message; Thespian's own is seven minutes."""
 LISTEN_DEPTH: Final = 4096
 """Connections that may wait to be accepted; Thespian's own 100 overflow, and each one over waits a second to be tried
 again."""
@@ -62,153 +68,20 @@ SEAM: Final = (
     "TCPv4ActorAddress",
     "REUSE_SOCKETS",
     "LISTEN_DEPTH",
+    "MAX_INCOMING_SOCKET_PERIOD",
     "thesplog",
 )
 """Names of Thespian's transport module that are replaced in a private copy."""
-CLASS_SEAM: Final = ("serializer", "_next_XMIT_6", "close")
+CLASS_SEAM: Final = ("__init__", "serializer", "_next_XMIT_6", "close", "scheduleTransmit", "prepEndpoint")
 """Names of its `TCPTransport` class that are replaced there, or relied on."""
 
-LOG_NOWHERE: Final = {
+LOG_NOWHERE: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"nowhere": {"class": "logging.NullHandler"}},
     "root": {"handlers": ["nowhere"], "level": "CRITICAL"},
 }
-"""Logging of a system's processes: records would travel as messages, and could tell what nobody should read."""
-
-_refused = 0
-
-
-def refusals() -> int:
-    """Return how many frames the calling process has refused, over all its signed transports, since it was forked."""
-    return _refused
-
-
-def _count_refusal() -> None:
-    global _refused
-    _refused += 1
-
-
-def _forget_refusals() -> None:
-    global _refused
-    _refused = 0
-
-
-os.register_at_fork(after_in_child=_forget_refusals)
-
-
-class Refused(ValueError):
-    """A frame that this system did not sign. Says nothing about what was in it."""
-
-
-class Signer:
-    """What Thespian takes for its pickle module: signs what it dumps, and loads only what it signed."""
-
-    def __init__(self, key: bytes) -> None:
-        """Take the system's key.
-
-        Raises:
-            ValueError: The key has fewer than 16 bytes.
-        """
-        if len(key) < 16:
-            raise ValueError("the key of a signed system has at least 16 bytes")
-        self._key = hmac.digest(key, CONTEXT, "sha256")
-
-    def dumps(self, message: object) -> bytes:
-        """Pickle and sign.
-
-        Raises:
-            ValueError: The message is larger than `MAX_FRAME_BYTES`; the receiver would refuse it.
-        """
-        pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        if len(pickled) + TAG_BYTES > MAX_FRAME_BYTES:
-            raise ValueError(f"a message between actors may have {MAX_FRAME_BYTES} bytes, this one has {len(pickled)}")
-        return hmac.digest(self._key, pickled, "sha256") + pickled
-
-    def loads(self, frame: bytes) -> Any:
-        """Check the signature, then unpickle.
-
-        Raises:
-            Refused: The signature is not this system's; nothing was unpickled.
-        """
-        tag, pickled = frame[:TAG_BYTES], frame[TAG_BYTES:]
-        if not hmac.compare_digest(tag, hmac.digest(self._key, pickled, "sha256")):
-            raise Refused("not signed by this system")
-        return pickle.loads(pickled)
-
-
-class StrictReceiveBuffer(ReceiveBuffer):
-    """Thespian's receive buffer, for bytes from strangers: `<decimal length>><frame>`.
-
-    It never raises for what arrives. A frame with a bad length or signature counts as read in full and as corrupted,
-    which is what makes the transport close the connection, or try its own message again.
-    """
-
-    def __init__(self, serializer: Callable[[bytes], Any]) -> None:
-        self._deserialize = serializer
-        self._header = b""
-        self._body = bytearray()
-        self._size: int | None = None
-        self._extra = b""
-        self._corrupted = False
-
-    def addMore(self, buf: bytes) -> None:
-        """Take what the socket had; anything beyond the frame is kept as extra."""
-        if not buf or self._corrupted:
-            return
-        if self._size is None:
-            buf = self._read_length(buf)
-        if self._size is not None:
-            missing = self._size - len(self._body)
-            self._body += buf[:missing]
-            self._extra += buf[missing:]
-
-    def _read_length(self, buf: bytes) -> bytes:
-        """Take the length off the front; return what follows it."""
-        seen = self._header + buf[: MAX_LENGTH_DIGITS + 1]
-        digits, mark, _ = seen.partition(b">")
-        # bytes.isdigit knows ASCII digits only: no sign, no blank, no underscore as in int().
-        if (digits and not digits.isdigit()) or len(digits) > MAX_LENGTH_DIGITS or (mark and not digits):
-            self._refuse()
-        elif not mark:
-            self._header = seen
-        elif TAG_BYTES < int(digits) <= MAX_FRAME_BYTES:
-            self._size = int(digits)
-            return buf[len(digits) + 1 - len(self._header) :]
-        else:
-            self._refuse()
-        return b""
-
-    def _refuse(self) -> None:
-        self._corrupted = True
-        self._body.clear()
-        _count_refusal()
-
-    def is_empty(self) -> bool:
-        return not self._header and self._size is None
-
-    def remainingAmount(self) -> int:
-        """Return how many bytes to read next."""
-        return FIRST_READ_BYTES if self._size is None else self._size - len(self._body)
-
-    def isDone(self) -> bool:
-        return self._corrupted or (self._size is not None and len(self._body) == self._size)
-
-    def removeExtra(self) -> None:
-        self._extra = b""
-
-    def completed(self) -> tuple[Any, bytes] | None:
-        """Return the message and what followed it, or None if it is incomplete or refused.
-
-        Raises whatever unpickling a message of this system raises.
-        """
-        if self._corrupted or not self.isDone():
-            return None
-        try:
-            return self._deserialize(bytes(self._body)), self._extra
-        except Refused:
-            self._refuse()
-            return None
+"""Logging of a system's processes where nobody asked for any."""
 
 
 class LoopbackAddress(TCPv4ActorAddress):
@@ -230,8 +103,12 @@ class LoopbackAddress(TCPv4ActorAddress):
 _copies = itertools.count()
 
 
-def load_transport(key: bytes) -> ModuleType:
+def load_transport(key: bytes, log_level: int = logging.CRITICAL) -> ModuleType:
     """Return a private copy of Thespian's TCP transport module that signs with `key` and listens on loopback.
+
+    Args:
+        key: What messages are signed with.
+        log_level: The lowest level that the processes of its system log.
 
     Raises:
         SystemStartFailed: This Thespian's transport is not the one that can be signed.
@@ -247,6 +124,7 @@ def load_transport(key: bytes) -> ModuleType:
     if missing:
         raise SystemStartFailed(f"this version of Thespian cannot be signed: its transport has no {', '.join(missing)}")
     _sign(module, Signer(key))
+    _adapt(module.TCPTransport, log_level)
     return module
 
 
@@ -255,18 +133,37 @@ def _sign(module: Any, signer: Signer) -> None:
     module.serializer = signer
     module.ackMsg = toSendBuffer(ackPacket, signer.dumps)
     module.ackDataErrMsg = toSendBuffer(ackDataErrPacket, signer.dumps)
-    module.ReceiveBuffer = StrictReceiveBuffer
+    module.ReceiveBuffer = lambda _loads: StrictReceiveBuffer(signer)
     module.TCPv4ActorAddress = LoopbackAddress
     module.REUSE_SOCKETS = False
     module.LISTEN_DEPTH = LISTEN_DEPTH
+    module.MAX_INCOMING_SOCKET_PERIOD = INCOMING_PERIOD
     module.thesplog = _log_nothing
-    transport = module.TCPTransport
+
+
+def _adapt(transport: Any, log_level: int) -> None:
+    """Replace the names of `CLASS_SEAM` in the class of a private copy."""
+    transport.__init__ = _log_harmlessly(transport.__init__, log_level)
     transport._next_XMIT_6 = _retry_soon(transport._next_XMIT_6)
     transport.close = _close_all(transport.close)
+    transport.scheduleTransmit = bound_records(transport.scheduleTransmit)
+    transport.prepEndpoint = keep_loggers_place(transport.prepEndpoint, LoopbackAddress)
 
 
 def _log_nothing(*_args: object, **_options: object) -> None:
     """Stand in for Thespian's own log file: it would print the messages of this system, and strangers' bytes."""
+
+
+def _log_harmlessly(begin: Callable[..., None], level: int) -> Callable[..., None]:
+    """Wrap the transport's initialiser: to each process that Thespian forks it is the first thing to happen."""
+
+    def begins(self: Any, kind: Any, *args: Any) -> None:
+        # The logger has set its logging up by then; a process that joins keeps its own.
+        if getattr(kind, "addrInst", LOGGER_INSTANCE) != LOGGER_INSTANCE:
+            prepare(level)
+        begin(self, kind, *args)
+
+    return begins
 
 
 def _retry_soon(retry_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -297,15 +194,22 @@ def _close_all(close: Callable[[Any], None]) -> Callable[[Any], None]:
 class SignedBase(multiprocessCommon):
     """A system base as `multiprocTCPBase`, over a signed transport of its own."""
 
-    def __init__(self, key: bytes, port: int, *, start: bool) -> None:
+    def __init__(self, key: bytes, port: int, *, start: bool, log_definitions: Mapping[str, Any] = LOG_NOWHERE) -> None:
         """Join the admin at `port` of 127.0.0.1, after starting it as a fork of this process if `start`.
+
+        Args:
+            key: The system's key.
+            port: The admin's.
+            start: Whether to start it.
+            log_definitions: Where a system that is started here logs (`logs.definitions`).
 
         Raises:
             SystemStartFailed: There is no admin to join, or this Thespian cannot be signed.
             thespian.actors.InvalidActorAddress: The port's owner does not answer as an admin with this key (after 5
             to 11 s).
         """
-        self.transportType = load_transport(key).TCPTransport
+        definitions = dict(log_definitions)
+        self.transportType = load_transport(key, get_min_log_level(definitions)).TCPTransport
         self._may_start = start
         self.capabilities = {
             "Admin Port": port,
@@ -316,11 +220,12 @@ class SignedBase(multiprocessCommon):
             "Thespian Watch Supported": True,
         }
         _endpoints.add(self)
-        super().__init__(SimpleNamespace(capabilities=self.capabilities), LOG_NOWHERE)
+        super().__init__(SimpleNamespace(capabilities=self.capabilities), definitions)
 
     def _startAdmin(self, adminAddr: Any, *args: Any) -> None:
         if not self._may_start:
             raise SystemStartFailed(f"no actor system listens at {adminAddr}")
+        outlive_loggers(MultiProcAdmin)
         super()._startAdmin(adminAddr, *args)
 
     def release(self) -> None:
@@ -345,12 +250,15 @@ def _abandon_endpoints() -> None:
 os.register_at_fork(after_in_child=_abandon_endpoints)
 
 
-def start_admin(key: bytes, port: int) -> None:
+def start_admin(key: bytes, port: int, log_definitions: Mapping[str, Any] = LOG_NOWHERE) -> None:
     """Start admin and logger at `port` of 127.0.0.1 as forks of this process; return when they answer.
+
+    A core dump of this process, or of one forked from it, holds no memory from now on.
 
     Raises as `SignedBase` does.
     """
-    SignedBase(key, port, start=True).release()
+    no_core_dumps()
+    SignedBase(key, port, start=True, log_definitions=log_definitions).release()
 
 
 def join_system(key: bytes, port: int) -> ActorSystem:

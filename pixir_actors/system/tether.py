@@ -19,6 +19,7 @@ from pixir_actors.system.processes import die_with_parent, set_process_name
 ADMIN_DEPTH: Final = 2
 """Forks between guardian and admin: Thespian forks twice to detach it, so the admin's first parent always dies."""
 PROCESS_NAME: Final = "pixir-actor"
+ADMIN_NAME: Final = "pixir-admin"
 
 
 class Tether:
@@ -47,7 +48,7 @@ class Tether:
         self._depth += 1
         if self._depth > ADMIN_DEPTH:
             die_with_parent(self._parent)
-        set_process_name(PROCESS_NAME)
+        set_process_name(ADMIN_NAME if self._depth == ADMIN_DEPTH else PROCESS_NAME)
         threading.Thread(target=self._wait_for_the_end, name="tether", daemon=True).start()
 
     def _wait_for_the_end(self) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
 
 from thespian.actors import Actor
 
-from pixir_actors.system.signed import refusals
+from pixir_actors.system.signed import refusals, total_refusals
+
+early = logging.getLogger("pixir_actors.tests.early")
+"""Made when this module is imported, as the package's own loggers are."""
 
 
 class Helper(Actor):
@@ -20,6 +24,20 @@ class Helper(Actor):
                 self.send(sender, os.getpid())
             case ("refusals",):
                 self.send(sender, refusals())
+            case ("total refusals",):
+                self.send(sender, total_refusals())
+            case ("log", count):
+                for number in range(count):
+                    logging.getLogger("pixir_actors.tests").info("record %d", number)
+                self.send(sender, "logged")
+            case ("log early", text, extra):
+                early.error(text, extra=extra)
+                self.send(sender, "logged")
+            case ("log of others", level):
+                logging.getLogger("others").log(level, "said by others")
+                self.send(sender, "logged")
+            case ("raise", text):
+                raise ValueError(text)
             case ("variable", name):
                 self.send(sender, os.environ.get(name))
             case ("child",):
@@ -48,6 +66,8 @@ class Helper(Actor):
             case ("print",):
                 print("printed by an actor", flush=True)
                 self.send(sender, "printed")
+            case ("touch", path):
+                Path(path).touch()
             case ("exists", path):
                 self.send(sender, Path(path).exists())
             case ("echo", echoed):

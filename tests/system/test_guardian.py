@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import guardian
 from pixir_actors.system.embedded import EmbeddedSystem, GuardianProcess
 from tests.conftest import is_running, until, within
@@ -118,8 +119,10 @@ def test_processes_are_named_and_limited(running: EmbeddedSystem) -> None:
     pid, *others = running.pids()
 
     assert Path(f"/proc/{pid}/comm").read_text() == "pixir-guardian\n"
+    names = [Path(f"/proc/{other}/comm").read_text().strip() for other in others]
+    assert names[0] == "pixir-admin"
+    assert set(names[1:]) == {"pixir-actor"}
     for other in others:
-        assert Path(f"/proc/{other}/comm").read_text() == "pixir-actor\n"
         soft, hard = resource.prlimit(other, resource.RLIMIT_NOFILE)
         assert soft == min(hard, guardian.MAX_DESCRIPTORS)
         assert resource.prlimit(other, resource.RLIMIT_CORE) == (0, 0)
@@ -137,10 +140,18 @@ def test_nobody_else_is_given_a_port_that_is_reserved() -> None:
             admin.listen()
 
 
-def test_a_configuration_does_not_show_its_key() -> None:
-    config = guardian.Config.of({"key": "00ff" * 16, "host": 7, "path": []})
+def test_a_port_that_somebody_listens_on_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guardian, "PORT_PATIENCE", 0.0)
+    with socket.create_server((guardian.LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemStartFailed, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
+            guardian._reserve_port(port)
 
-    assert config == guardian.Config(key=b"\x00\xff" * 16, host=7)
+
+def test_a_configuration_does_not_show_its_key() -> None:
+    config = guardian.Config.of({"key": "00ff" * 16, "host": 7, "path": [], "port": 0, "log": ["INFO", 5]})
+
+    assert config == guardian.Config(key=b"\x00\xff" * 16, host=7, port=0, log=("INFO", 5))
     assert "ff" not in repr(config)
 
 

@@ -81,6 +81,19 @@ def test_a_process_that_waits_to_be_collected_is_no_descendant() -> None:
         assert child.pid not in processes.descendants(os.getpid())
 
 
+def test_a_start_time_stays_and_differs_between_processes_until_the_process_has_ended() -> None:
+    with python("input()") as child:
+        born = processes.start_time(child.pid)
+        assert born == processes.start_time(child.pid)
+        assert born is not None
+        assert born >= (processes.start_time(os.getpid()) or 0) > 0
+
+        child.kill()
+        assert until(lambda: not is_running(child.pid))
+        assert processes.start_time(child.pid) is None
+    assert processes.start_time(child.pid) is None
+
+
 def test_orphans_become_children_of_the_process_that_adopts_them() -> None:
     with python(ORPHAN) as adopter:
         assert adopter.stdout is not None
@@ -117,3 +130,17 @@ def test_killing_what_is_gone_does_nothing() -> None:
         pass
 
     processes.kill(child.pid)
+
+
+def test_a_process_and_its_forks_leave_no_memory_in_a_core_dump() -> None:
+    script = """
+import os, resource
+from pathlib import Path
+from pixir_actors.system import processes
+processes.no_core_dumps()
+if os.fork():
+    os.wait()
+print(resource.getrlimit(resource.RLIMIT_CORE), int(Path("/proc/self/coredump_filter").read_text(), 16), flush=True)
+"""
+    with python(script) as process:
+        assert process.communicate()[0] == "(0, 0) 0\n" * 2

@@ -1,4 +1,4 @@
-"""Signed messages, strict frames, loopback only: first without sockets, then against every listener of a system."""
+"""Signed messages, loopback only: first without sockets, then against every listener of a system."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import struct
 import tempfile
 import threading
 import time
+import zipfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -21,155 +22,23 @@ from thespian.actors import ActorAddress, ActorSystemException
 from thespian.system.transport import TransmitIntent
 from thespian.system.transport.IPBase import TCPv4ActorAddress
 
+from pixir_actors.core.secret import Secret
 from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import signed
+from pixir_actors.system.cookie import system_key
 from pixir_actors.system.embedded import EmbeddedSystem
-from pixir_actors.system.signed import LoopbackAddress, Refused, Signer, StrictReceiveBuffer
+from pixir_actors.system.frames import Refused, Signer
+from pixir_actors.system.signed import LoopbackAddress
 from tests.conftest import until, within
 from tests.system.actors import Helper
 from tests.system.conftest import listeners
+from tests.system.test_frames import KEY, OTHER_KEY, Bomb, framed
 
-KEY = b"k" * 32
-OTHER_KEY = b"o" * 32
 LOOPBACK = "0100007F"
 """127.0.0.1 as /proc/net/tcp writes it."""
 
 
-class Bomb:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-def framed(frame: bytes) -> bytes:
-    return b"%d>%s" % (len(frame), frame)
-
-
-def received(wire: bytes, *, chunk: int = 1 << 20) -> StrictReceiveBuffer:
-    """Feed a buffer as a socket would."""
-    buffer = StrictReceiveBuffer(Signer(KEY).loads)
-    for start in range(0, len(wire), chunk):
-        assert not buffer.isDone() or start >= len(wire) - chunk
-        buffer.addMore(wire[start : start + chunk])
-    return buffer
-
-
 # Without sockets.
-
-
-def test_a_message_comes_back_as_it_was() -> None:
-    assert Signer(KEY).loads(Signer(KEY).dumps({"a": [1, b"2"]})) == {"a": [1, b"2"]}
-
-
-@pytest.mark.parametrize(
-    "forge",
-    [
-        lambda good, bomb: Signer(OTHER_KEY).dumps(bomb),
-        lambda good, bomb: pickle.dumps(bomb),
-        lambda good, bomb: good[:32] + pickle.dumps(bomb),
-        lambda good, bomb: bytes(32) + pickle.dumps(bomb),
-        lambda good, bomb: good[:-1] + bytes([good[-1] ^ 1]),
-        lambda good, bomb: good[:31],
-        lambda good, bomb: b"",
-    ],
-    ids=["another key", "unsigned", "another's signature", "zeros", "damaged", "cut", "empty"],
-)
-def test_what_is_not_signed_is_refused_before_it_is_unpickled(forge, tmp_path: Path) -> None:
-    forged = forge(Signer(KEY).dumps("good"), Bomb(tmp_path / "executed"))
-
-    with pytest.raises(Refused):
-        Signer(KEY).loads(forged)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_a_key_is_never_shown_and_never_short() -> None:
-    assert "kkk" not in repr(Signer(KEY))
-    with pytest.raises(ValueError, match="16 bytes"):
-        Signer(b"short")
-
-
-def test_a_message_that_everybody_would_refuse_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signed, "MAX_FRAME_BYTES", 1000)
-
-    Signer(KEY).dumps(b"x" * 900)
-    with pytest.raises(ValueError, match="may have 1000 bytes"):
-        Signer(KEY).dumps(b"x" * 1000)
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
-@pytest.mark.parametrize("message", ["", "short", b"x" * 5000])
-def test_a_frame_is_read_however_it_is_cut(message: object, chunk: int) -> None:
-    buffer = received(framed(Signer(KEY).dumps(message)), chunk=chunk)
-
-    assert buffer.isDone()
-    assert buffer.remainingAmount() == 0
-    assert buffer.completed() == (message, b"")
-
-
-def test_what_follows_a_frame_is_kept_apart() -> None:
-    buffer = received(framed(Signer(KEY).dumps("one")) + b"rest")
-    assert buffer.completed() == ("one", b"rest")
-
-    buffer.removeExtra()
-    assert buffer.completed() == ("one", b"")
-
-
-def test_an_unfinished_frame_says_what_is_missing() -> None:
-    wire = framed(Signer(KEY).dumps("one"))
-
-    nothing, length, most = received(b""), received(wire[:2]), received(wire[:-3])
-
-    assert nothing.is_empty() and not length.is_empty() and not most.is_empty()
-    assert [b.isDone() for b in (nothing, length, most)] == [False] * 3
-    assert [b.completed() for b in (nothing, length, most)] == [None] * 3
-    assert [b.remainingAmount() for b in (nothing, length, most)] == [signed.FIRST_READ_BYTES] * 2 + [3]
-
-
-BAD_FRAMES = [
-    b"-5>" + b"x" * 100,
-    b"+50>" + b"x" * 100,
-    b" 50>" + b"x" * 100,
-    b"5_0>" + b"x" * 100,
-    "\N{ARABIC-INDIC DIGIT FIVE}0>".encode() + b"x" * 100,
-    b">" + b"x" * 100,
-    b"0>",
-    b"32>" + b"x" * 100,
-    b"%d>" % (signed.MAX_FRAME_BYTES + 1),
-    b"9" * 10,
-    b"9" * 5000,
-    b"0" * 5000 + b"50>",
-    b"GET / HTTP/1.1\r\n\r\n",
-    b"\x16\x03\x01\x02\x00",
-    bytes(range(256)),
-]
-
-
-@pytest.mark.parametrize("chunk", [1, 5, 1 << 20])
-@pytest.mark.parametrize("wire", BAD_FRAMES, ids=lambda wire: repr(wire[:12]))
-def test_a_bad_length_ends_the_frame_and_counts_once(wire: bytes, chunk: int) -> None:
-    before = signed.refusals()
-
-    buffer = StrictReceiveBuffer(Signer(KEY).loads)
-    for start in range(0, len(wire), chunk):
-        buffer.addMore(wire[start : start + chunk])
-
-    assert buffer.isDone()
-    assert buffer.completed() is None
-    assert signed.refusals() == before + 1
-
-
-def test_a_bad_signature_counts_once_however_often_it_is_looked_at() -> None:
-    before = signed.refusals()
-
-    buffer = received(framed(Signer(OTHER_KEY).dumps("one")))
-
-    assert buffer.isDone()
-    assert [buffer.completed(), buffer.completed()] == [None, None]
-    assert signed.refusals() == before + 1
 
 
 @pytest.mark.parametrize("asked", [(None, 1900), ("", 1900), ("0.0.0.0", 1900), ("192.0.2.1", "1900", True)])
@@ -203,7 +72,7 @@ def test_each_replaced_name_exists_in_thespian_and_is_another_in_the_copy() -> N
     assert [name for name in signed.SEAM if getattr(copy, name) is getattr(plain, name)] == []
     assert copy.TCPTransport is not plain.TCPTransport
     for name in signed.CLASS_SEAM:
-        assert name in vars(plain.TCPTransport), f"TCPTransport.{name} has moved"
+        assert any(name in vars(kind) for kind in plain.TCPTransport.__mro__[:-1]), f"TCPTransport.{name} has moved"
 
 
 def test_each_replaced_name_is_used_by_thespian() -> None:
@@ -230,6 +99,13 @@ def test_two_copies_share_neither_key_nor_classes() -> None:
     assert one.TCPTransport is not two.TCPTransport
     with pytest.raises(Refused):
         one.serializer.loads(two.serializer.dumps("message"))
+
+
+def test_a_connection_that_brings_no_message_does_not_stay_for_minutes() -> None:
+    module = signed.load_transport(KEY)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert module.TCPIncoming(None, ours).delay() <= signed.INCOMING_PERIOD
 
 
 def test_joining_a_system_that_is_not_there_starts_none() -> None:
@@ -291,7 +167,7 @@ def attacks(marker: Path, good: bytes) -> list[bytes]:
 
 def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    pids, before = system.pids(), ask("refusals")
+    pids, before, total = system.pids(), ask("refusals"), ask("total refusals")
     wires = attacks(marker, Signer(OTHER_KEY).dumps("seen on another system"))
 
     for port in ports(system):
@@ -301,6 +177,7 @@ def test_no_stranger_is_heard_by_any_listener(system: EmbeddedSystem, ask, tmp_p
     assert not marker.exists()
     assert not (Path(tempfile.gettempdir()) / "thespian.log").exists()
     assert ask("refusals") == before + len(wires)
+    assert ask("total refusals") == total + len(wires) * len(ports(system)), "those of admin and logger count, too"
     assert ask("echo", "alive") == "alive"
     assert system.pids() == pids
     assert ask("child's refusals") == 0
@@ -346,17 +223,59 @@ finally:
     assert host.stdout.read().split() == ["False", "True", "True"]
 
 
-def test_a_message_of_one_system_is_refused_by_another_in_the_same_process(system: EmbeddedSystem, ask) -> None:
-    with EmbeddedSystem.start(start_timeout=within(20)) as other:
-        frame = other.actor_system._systemBase.transport.serializer
-        intent = TransmitIntent(None, ("echo", "replayed"))
-        before = ask("refusals")
+def recorded(system: EmbeddedSystem, message: object) -> bytes:
+    """Return what goes over the wire when a process of this system's sends a message."""
+    with socket.create_server(("127.0.0.1", 0)) as tap, system.actor_system.private() as endpoint:
+        place = ActorAddress(LoopbackAddress(None, tap.getsockname()[1]))
+        sending = threading.Thread(target=endpoint.tell, args=(place, message))
+        sending.start()
+        connection, _ = tap.accept()
+        with connection:
+            connection.settimeout(within(5))
+            wire = connection.recv(65536)
+            digits, _, rest = wire.partition(b">")
+            while len(rest) < int(digits):
+                rest += connection.recv(65536)
+            connection.sendall(system.actor_system._systemBase.transport.serializer.__globals__["ackMsg"])
+        sending.join()
+    return digits + b">" + rest
 
-        for port in ports(system):
-            send(port, frame(intent))
 
-        assert ask("refusals") == before + 1
-        assert ask("echo", "alive") == "alive"
+def test_a_message_recorded_on_one_system_is_refused_by_the_next_one_of_the_same_cookie(tmp_path: Path) -> None:
+    cookie = Secret(b"c" * 32)
+    with EmbeddedSystem.start(key=system_key(cookie, "first run"), start_timeout=within(20)) as first:
+        helper = first.actor_system.createActor(Helper)
+        with first.actor_system.private() as endpoint:
+            pid = endpoint.ask(helper, ("pid",), within(10))
+        wire = recorded(first, ("touch", str(tmp_path / "replayed")))
+        place = next(port for (_, port), pids in listeners(first.pids()).items() if pids == {pid})
+        send(place, wire)
+        assert until((tmp_path / "replayed").exists), "the control: within its own run the message means something"
+
+    (tmp_path / "replayed").unlink()
+    with EmbeddedSystem.start(key=system_key(cookie, "second run"), start_timeout=within(20)) as second:
+        helper = second.actor_system.createActor(Helper)
+        with second.actor_system.private() as endpoint:
+            before = endpoint.ask(helper, ("total refusals",), within(10))
+            for port in ports(second):
+                send(port, wire)
+
+            assert endpoint.ask(helper, ("total refusals",), within(10)) == before + len(ports(second))
+            assert not (tmp_path / "replayed").exists()
+            assert endpoint.ask(helper, ("echo", "alive"), within(10)) == "alive"
+
+
+def test_source_that_is_sent_over_the_wire_is_not_loaded(system: EmbeddedSystem, ask, tmp_path: Path) -> None:
+    marker, archive = tmp_path / "executed", tmp_path / "source.zip"
+    with zipfile.ZipFile(archive, "w") as source:
+        source.writestr("foreign.py", f"open({str(marker)!r}, 'w')\nfrom tests.system.actors import Helper as Foreign\n")
+
+    source_hash = system.actor_system.loadActorSource(str(archive))
+    with pytest.raises(ActorSystemException):
+        system.actor_system.createActor("foreign.Foreign", sourceHash=source_hash)
+
+    assert not marker.exists()
+    assert ask("echo", "alive") == "alive"
 
 
 def test_joining_with_another_key_fails(system: EmbeddedSystem, monkeypatch: pytest.MonkeyPatch) -> None:
