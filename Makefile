@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCHED := .venv/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check style types faults oracle fuzz kills soak examples bench dist clean
+.PHONY: help run test check style types faults oracle fuzz kills daemonkills soak examples bench bench-report profile dist clean
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(INSTALLED) ## a tool conversation over one warm WebSocket, with evidence (no key needed)
 	$(BIN)/python examples/agent_loop.py
@@ -32,6 +33,9 @@ fuzz: $(INSTALLED) ## a million spoiled frames and events; ARGS="--inputs 500000
 kills: $(INSTALLED) ## 200 rounds of SIGKILL and SIGSTOP under load; ARGS="--rounds 50 --seed 7"
 	$(BIN)/python -m tests.long.kills $(ARGS)
 
+daemonkills: $(INSTALLED) ## the same done to the processes of admin daemons, each in turn; ARGS="--rounds 50 --seed 7"
+	$(BIN)/python -m tests.long.daemon $(ARGS)
+
 soak: $(INSTALLED) ## 100,000 turns over 50 keys with faults, memory and all else flat; ARGS="--turns 20000 --keys 8"
 	$(BIN)/python -m tests.long.soak $(ARGS)
 
@@ -41,8 +45,14 @@ examples: $(INSTALLED) ## every example, one after another
 oracle: $(INSTALLED) ## 20,000 random conversations: what the model saw against what the caller meant
 	$(BIN)/python -m tests.long.oracle $(ARGS)
 
-bench: $(INSTALLED) ## side by side with plain websocket-client
+bench: $(BENCHED) ## side by side with its peers, as ratios (six minutes); ARGS="--quick", "--case burst turns --peer openai"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-report: $(BENCHED) ## the same, and docs/performance.md with its plots written from it
+	$(BIN)/python -m benchmarks --report docs/performance.md $(ARGS)
+
+profile: $(BENCHED) ## where the time of a warm turn goes, process by process
+	$(BIN)/python -m benchmarks.profile $(ARGS)
 
 dist: $(INSTALLED) ## sdist and wheel in dist/
 	rm -rf dist
@@ -57,4 +67,9 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@echo "making .venv with $$($(PYTHON) --version), installing what setup.cfg names (a minute, once)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,simulator]'
+	@touch $@
+
+$(BENCHED): $(INSTALLED)
+	@echo "installing the peers of the benchmarks (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@

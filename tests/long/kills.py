@@ -168,11 +168,20 @@ class Blow:
         return f"{' and '.join(self.victims)} {how}"
 
 
+VICTIMS: Final[dict[tuple[str, ...], int]] = {
+    ("key",): 8,
+    ("all keys",): 2,
+    ("supervisor",): 5,
+    ("admin",): 2,
+    ("guardian",): 2,
+    ("logger",): 1,
+    ("admin", "supervisor"): 2,
+}
+"""Who is struck, and how often in proportion."""
+
+
 def any_blow(rng: random.Random) -> Blow:
-    victims = rng.choices(
-        [("key",), ("all keys",), ("supervisor",), ("admin",), ("guardian",), ("logger",), ("admin", "supervisor")],
-        [8, 2, 5, 2, 2, 1, 2],
-    )[0]
+    victims = rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
     stop = rng.random() < 0.5
     return Blow(victims, stop, rng.choice([None, rng.uniform(0.2, 20)]) if stop else None)
 
@@ -183,14 +192,23 @@ class Lane:
     def __init__(self, kills: Kills, number: int) -> None:
         self.kills = kills
         self.rng = random.Random(f"{kills.seed}-{number}")
-        self.client = Client.embedded(namespace=f"lane-{number}")
+        self.number = number
+        self.client = self.open()
         self.known: set[int] = set()
         self.keys = [("lane", number, key) for key in range(KEYS)]
 
-    @property
-    def link(self) -> EmbeddedLink:
+    def open(self) -> Client:
+        """Return a client, and what it needs."""
+        return Client.embedded(namespace=f"lane-{self.number}")
+
+    def end(self) -> None:
+        """End the client and its system."""
+        self.client.close()
+
+    def pids(self) -> list[int]:
+        """Return the system's processes, the guardian first."""
         assert isinstance(self.client._link, EmbeddedLink)
-        return self.client._link
+        return self.client._link.pids()
 
     def round(self, blow: Blow) -> None:
         """Deal one blow under load, and see that everything is as it should be afterwards."""
@@ -201,7 +219,7 @@ class Lane:
         with ThreadPoolExecutor(KEYS * PER_KEY) as pool:
             load = [pool.submit(self._load, key, what, over) for key in self.keys for _ in range(PER_KEY)]
             time.sleep(self.rng.uniform(0.0, 1.2))
-            self.known |= set(self.link.pids())
+            self.known |= set(self.pids())
             stopped = self._strike(blow)
             if blow.seconds is not None:
                 time.sleep(blow.seconds)
@@ -232,7 +250,7 @@ class Lane:
         return pids
 
     def _find(self, role: str) -> list[int]:
-        guardian, *rest = self.link.pids() or [0]
+        guardian, *rest = self.pids() or [0]
         supervisor = next((pid for pid in rest if name_of(pid) == "pixir-superv"), 0)
         connections = children(supervisor) if supervisor else []
         admin = next((pid for pid in rest if supervisor in children(pid)), 0)
@@ -248,8 +266,8 @@ class Lane:
 
     def _account(self, what: str, stopped: list[int]) -> None:
         """Account for all processes there ever were: they belong to the system, or have ended."""
-        self.known |= set(self.link.pids())
-        frozen = [pid for pid in stopped if pid in self.link.pids() and is_running(pid)]
+        self.known |= set(self.pids())
+        frozen = [pid for pid in stopped if pid in self.pids() and is_running(pid)]
         if frozen or self.rng.random() < 0.05:
             self._replace(what)
         if not until(lambda: not self._orphans(), SETTLED):
@@ -258,20 +276,20 @@ class Lane:
         connections = len(self._find("all keys"))
         if not until(lambda: len(self._find("all keys")) == len(self.client.status()), SETTLED):
             self.kills.violation(f"{what}: {connections} connections, {len(self.client.status())} known")
-        self.known = set(self.link.pids())
+        self.known = set(self.pids())
 
     def _orphans(self) -> set[int]:
-        return {pid for pid in self.known - set(self.link.pids()) if is_running(pid)}
+        return {pid for pid in self.known - set(self.pids()) if is_running(pid)}
 
     def _replace(self, what: str) -> None:
         """Close the client, stopped processes and all, and have another."""
         self.close(what)
-        self.client = Client.embedded(namespace=self.client.namespace)
+        self.client = self.open()
 
     def close(self, what: str = "at the end") -> None:
-        pids = self.known | set(self.link.pids())
+        pids = self.known | set(self.pids())
         began = time.monotonic()
-        self.client.close()
+        self.end()
         took = time.monotonic() - began
         self.kills.tally.took("closing a client", took)
         if took > CLOSE_LIMIT:
@@ -406,12 +424,12 @@ def _system_deed(blow: Blow) -> Deed:
     return lambda lane: lane.round(blow)
 
 
-def perform(kills: Kills, deeds: list[Deed], lanes: int) -> None:
+def perform(kills: Kills, deeds: list[Deed], lanes: int, lane_class: type[Lane] = Lane) -> None:
     """Perform all deeds, on several systems side by side."""
     left = list(reversed(deeds))
 
     def work(number: int) -> None:
-        lane = Lane(kills, number)
+        lane = lane_class(kills, number)
         while True:
             with kills.tally.lock:
                 if not left:
@@ -429,13 +447,20 @@ def perform(kills: Kills, deeds: list[Deed], lanes: int) -> None:
         list(pool.map(work, range(lanes)))
 
 
-def kill(*, rounds: int, seed: int, lanes: int = LANES, deeds: Callable[[Kills, int], list[Deed]] = deeds_of) -> Tally:
+def kill(
+    *,
+    rounds: int,
+    seed: int,
+    lanes: int = LANES,
+    deeds: Callable[[Kills, int], list[Deed]] = deeds_of,
+    lane_class: type[Lane] = Lane,
+) -> Tally:
     """Run some rounds, print the figures, and return what they came to."""
     home = Path(tempfile.gettempdir())
     before = set(home.iterdir())
     with Simulator(reply) as sim:
         kills = Kills(sim, seed)
-        perform(kills, deeds(kills, rounds), lanes)
+        perform(kills, deeds(kills, rounds), lanes, lane_class)
         if not until(lambda: sim.open_connections == 0):
             kills.violation(f"{sim.open_connections} sockets are open after the end")
         exact = kills.judge()

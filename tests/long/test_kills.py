@@ -115,7 +115,7 @@ def test_a_request_that_meets_a_stopped_connection_is_brought_to_the_next_one(si
 def test_a_system_that_is_stopped_is_replaced_by_the_next_request_that_needs_it(
     sim: Simulator, hasty: None, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixir_actors.dispatch.link.CREATE_TIMEOUT", within(3))
+    monkeypatch.setattr("pixir_actors.dispatch.questions.CREATE_TIMEOUT", within(3))
     with sim, Client.embedded() as client:
         client.respond("k", ask(sim, "quick"))
         before = pids(client)
