@@ -5,6 +5,7 @@ new. This package keeps the socket of each conversation key in an actor process 
 and full replay, and survives what goes wrong in between.
 
     client, stream      what a program uses
+    aio                 the same for event loops
     request, settings, events, errors, status    its words: pure values
     dispatch            from a key to its connection, from a request to its events
     system              how an actor system is started, joined and protected
@@ -15,6 +16,7 @@ and full replay, and survives what goes wrong in between.
     simulator           a scriptable server with faults and a history oracle, for tests
 """
 
+from pixir_actors.aio import AsyncClient, AsyncStream
 from pixir_actors.client import Client
 from pixir_actors.errors import (
     AdminNotRunning,
@@ -30,12 +32,14 @@ from pixir_actors.errors import (
 from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
-from pixir_actors.status import ConnectionStatus
+from pixir_actors.status import ConnectionStatus, SystemStatus
 from pixir_actors.stream import Stream
 from pixir_actors.version import __version__
 
 __all__ = [
     "AdminNotRunning",
+    "AsyncClient",
+    "AsyncStream",
     "Client",
     "ConnectionStatus",
     "Data",
@@ -53,5 +57,6 @@ __all__ = [
     "Stream",
     "StreamError",
     "SystemStartFailed",
+    "SystemStatus",
     "__version__",
 ]

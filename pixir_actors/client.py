@@ -17,31 +17,42 @@ from pixir_actors.actors import messages as m
 from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
+from pixir_actors.dispatch.attached import AttachedLink
 from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
 from pixir_actors.dispatch.dispatcher import STATUS_TIMEOUT, Dispatcher
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
-from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidSettings, StreamError, SystemStartFailed
+from pixir_actors.errors import (
+    Delivery,
+    ErrorCode,
+    Failure,
+    InvalidRequest,
+    InvalidSettings,
+    StreamError,
+    SystemStartFailed,
+)
 from pixir_actors.events import Event
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
-from pixir_actors.status import ConnectionStatus
+from pixir_actors.status import ConnectionStatus, SystemStatus
 from pixir_actors.stream import Stream
-from pixir_actors.system.environment import connection_environment
+from pixir_actors.system.environment import check_ca_file, check_proxy, connection_environment
+from pixir_actors.system.places import Places
+from pixir_actors.system.runtime import Runtime
 
 A = TypeVar("A")
 
 
 class Client:
-    """The way to the connections of one actor system. Make it with `embedded`, `over` or `local`, and close it.
+    """The way to the connections of one actor system. Make it with `embedded`, `attach`, `over` or `local`.
 
     Thread-safe, except for `local`. Streams of different keys run side by side; those of one key queue in the order in
     which they were submitted. A client belongs to the process that made it: after a fork the child makes its own.
     """
 
     def __init__(self, link: Link, *, settings: Settings | None = None, namespace: str | None = None) -> None:
-        """Use `embedded`, `over` or `local` instead."""
+        """Use `embedded`, `attach`, `over` or `local` instead."""
         self.settings = settings or Settings()
         self.namespace = namespace
         self._dispatcher = Dispatcher(link)
@@ -61,6 +72,36 @@ class Client:
             SystemStartFailed: It did not start; the text says why.
         """
         return cls(EmbeddedLink(), settings=settings, namespace=namespace)
+
+    @classmethod
+    def attach(
+        cls,
+        port: int | None = None,
+        *,
+        start: bool = False,
+        settings: Settings | None = None,
+        namespace: str | None = None,
+    ) -> Self:
+        """Join the admin that all programs of this user share on this host; it goes on when the client is closed.
+
+        Its files are found by this process's environment: see `system.places`. Should the admin be started anew, the client
+        finds it again; what ran then ends with `connection_lost`.
+
+        Args:
+            port: The port that the admin was started with; None: the one that was started without.
+            start: Start an admin if none runs, detached from this process; of several at once one does it.
+            settings: Defaults for every request.
+            namespace: Keeps the keys of two programs apart.
+
+        Raises:
+            AdminNotRunning: None runs; the text names the command that starts one. A later call of the client raises it as
+                well, once the admin has ended.
+            AdminMismatch: It has another version, or another cookie.
+            CookieUnusable: The cookie cannot be read, or others can read it.
+            SystemStartFailed: It does not answer, or does not start.
+        """
+        link = AttachedLink(Places.of(os.environ, port=port), start=start)
+        return cls(link, settings=settings, namespace=namespace)
 
     @classmethod
     def over(cls, actor_system: Any, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
@@ -93,6 +134,11 @@ class Client:
         system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
         return cls(LocalLink(system, owned=True), settings=settings, namespace=namespace)
 
+    @property
+    def admin(self) -> Runtime | None:
+        """The admin daemon that this client is attached to, as that said of itself; None for any other client."""
+        return self._link.runtime if isinstance(self._link, AttachedLink) else None
+
     def __enter__(self) -> Self:
         return self
 
@@ -114,11 +160,23 @@ class Client:
         """
         return self._submit(key, request, Purpose.RUN, options)
 
-    def _submit(self, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]) -> Stream:
+    def prepare(self, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]) -> Call:
+        """Check and encode a request, without sending it: what `stream` submits, and `aio.AsyncStream` on its loop.
+
+        Raises:
+            InvalidRequest, InvalidSettings: As `stream`.
+        """
+        if not isinstance(request, Request):
+            raise InvalidRequest("request", f"is a {type(request).__name__}: build it with Request or Request.responses")
         settings = _resolved(self.settings.override(options), request.url)
         ask = m.EnsureStarted.of(self._link.number(), key, settings, namespace=self.namespace)
         submit = m.Submit.of(self._link.number(), key, request, settings, channel=self._link.channel)
-        return Stream(Call(self._dispatcher, ask, replace(submit, purpose=purpose)))
+        return Call(self._dispatcher, ask, replace(submit, purpose=purpose))
+
+    def _submit(self, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]) -> Stream:
+        call = self.prepare(key, request, purpose, options)
+        call.submit()
+        return Stream(call)
 
     def reduce(
         self, key: Key, request: Request, acc: A, fun: Callable[[Event, A], A], **options: Any
@@ -208,6 +266,15 @@ class Client:
             raise StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, Delivery.NOT_SENT))
         return list(report.connections)
 
+    def system(self) -> SystemStatus:
+        """Return how the actor system is, from its supervisor, at once.
+
+        Raises:
+            StreamError: `connection_unresponsive` or `shutting_down`.
+        """
+        status: SystemStatus = self._dispatcher.ask_supervisor(m.GetSystem(self._link.number())).system
+        return status
+
     def close(self, key: Key | None = None) -> None:
         """Close one key's connection now; without a key, close this client.
 
@@ -243,7 +310,10 @@ def _resolved(settings: Settings, url: str) -> Settings:
     if settings.transport != "websocket" and not _http_installed():
         raise InvalidSettings("transport", settings.transport, "\"websocket\": HTTP needs pip install 'pixir_actors[http]'")
     proxy, ca_file = connection_environment(url, os.environ)
-    ca_file = settings.ca_file or ca_file
+    ca_file, proxy = settings.ca_file or ca_file, settings.proxy or proxy
+    check_proxy(proxy)
     # The actors have another working directory.
     absolute = None if ca_file is None else os.path.abspath(ca_file)
-    return settings.override({"proxy": settings.proxy or proxy, "ca_file": absolute})
+    if absolute is not None and url.startswith(("https:", "wss:")):
+        check_ca_file(absolute)
+    return settings.override({"proxy": proxy, "ca_file": absolute})

@@ -1,11 +1,14 @@
-"""One request's events, as its caller receives them."""
+"""One request's events, as its caller receives them.
+
+`Received` is what a stream is made of, whoever waits for it: `Stream` waits on a thread, `aio.AsyncStream` on an event loop.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -16,93 +19,62 @@ from pixir_actors.dispatch.call import Call
 from pixir_actors.errors import Failure, PixirError, exception_from
 from pixir_actors.events import Data, Event, Metadata, Status
 
+_DATA: Final = int(FrameType.DATA)
+_TEXT_DELTA: Final = int(Tag.TEXT_DELTA)
 
-class Stream:
-    """An iterator over `Metadata`, `Status` and `Data`, in the order in which they happened. Made by `Client.stream`.
 
-    The request is under way from the start. Leaving the `with` block early, or an exception in it, cancels it. Used by one
-    thread at a time; `cancel` may be called from any.
+class Received:
+    """What has come of a request so far.
 
     Attributes:
         metadata: The evidence so far, later values over earlier ones.
     """
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self) -> None:
         self._ended = False
+        self._frames: Iterator[Frame] = iter(())
         self._failure: Failure | None = None
         self._terminal: bytes | None = None
         self._items: list[bytes] = []
         self._deltas: list[bytes] = []
         self.metadata: dict[str, Any] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.cancel()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        """Return the next event, waiting for it.
+    def _event(self, frame: Frame) -> Event | None:
+        """Return the frame as an event; None for the last one, which has ended the stream.
 
         Raises:
-            StopIteration: After the terminal event; also when that was the provider's error: see `raise_for_failure`.
-            StreamError: The request ended without a terminal event.
+            StreamError: The last one says that there was no terminal event.
         """
-        if self._ended:
-            raise StopIteration
-        try:
-            frame = self._call.next_frame()
-        except PixirError:
-            self._ended = True
-            raise
-        # Whatever else comes out of waiting (Ctrl-C, above all) has not ended the request: leaving the block cancels it.
-        return self._event(frame)
-
-    def _event(self, frame: Frame) -> Event:
-        match frame.type:
-            case FrameType.DATA:
-                return self._data(frame)
-            case FrameType.METADATA:
-                values = metadata_from(frame.payload)
-                self.metadata.update(values)
-                return Metadata(values)
-            case FrameType.STATUS:
-                return Status(status_from(frame.payload))
+        frame_type, tag, _, payload = frame
+        if frame_type == _DATA:
+            # The connection has parsed the event and says what it is; here it is parsed only if somebody asks.
+            if tag == _TEXT_DELTA:
+                self._deltas.append(payload)
+            elif tag == Tag.ITEM_DONE:
+                self._items.append(payload)
+            elif tag == Tag.TERMINAL:
+                self._terminal = payload
+            return Data(payload)
+        if frame_type == FrameType.METADATA:
+            values = metadata_from(payload)
+            self.metadata.update(values)
+            return Metadata(values)
+        if frame_type == FrameType.STATUS:
+            return Status(status_from(payload))
         self._ended = True
-        if frame.type == FrameType.FAILED:
-            raise exception_from(failure_from(frame.payload))
-        if frame.payload:
-            self._failure = failure_from(frame.payload)
-        raise StopIteration
+        if frame_type == FrameType.FAILED:
+            raise exception_from(failure_from(payload))
+        if payload:
+            self._failure = failure_from(payload)
+        return None
 
-    def _data(self, frame: Frame) -> Data:
-        # The connection has parsed the event and says what it is; here it is parsed only if somebody asks.
-        if frame.kind == Tag.TEXT_DELTA:
-            self._deltas.append(frame.payload)
-        elif frame.kind == Tag.ITEM_DONE:
-            self._items.append(frame.payload)
-        elif frame.kind == Tag.TERMINAL:
-            self._terminal = frame.payload
-        return Data(frame.payload)
-
-    def text_deltas(self) -> Iterator[str]:
-        """Yield the output text as it comes; all other events pass unseen, but for what they leave in the attributes.
-
-        Raises:
-            StreamError: As iterating over the stream itself.
-        """
-        seen = len(self._deltas)
-        for _ in self:
-            # Which events carry text is known from the connection: no other one is parsed.
-            if len(self._deltas) > seen:
-                seen = len(self._deltas)
-                delta = orjson.loads(self._deltas[-1]).get("delta")
-                if isinstance(delta, str):
-                    yield delta
+    def _new_text(self, seen: int) -> str | None:
+        """Return the text of the newest delta, if there are more of them than were `seen`."""
+        # Which events carry text is known from the connection: no other one is parsed.
+        if len(self._deltas) <= seen:
+            return None
+        delta = orjson.loads(self._deltas[-1]).get("delta")
+        return delta if isinstance(delta, str) else None
 
     @property
     def response(self) -> dict[str, Any] | None:
@@ -148,6 +120,67 @@ class Stream:
         """
         if self._failure is not None:
             raise exception_from(self._failure)
+
+
+class Stream(Received):
+    """An iterator over `Metadata`, `Status` and `Data`, in the order in which they happened. Made by `Client.stream`.
+
+    The request is under way from the start. Leaving the `with` block early, or an exception in it, cancels it. Used by one
+    thread at a time; `cancel` may be called from any.
+
+    Attributes:
+        metadata: The evidence so far, later values over earlier ones.
+    """
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.cancel()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        """Return the next event, waiting for it.
+
+        Raises:
+            StopIteration: After the terminal event; also when that was the provider's error: see `raise_for_failure`.
+            StreamError: The request ended without a terminal event.
+        """
+        if self._ended:
+            raise StopIteration
+        event = self._event(next(self._frames, None) or self._fetch())
+        if event is None:
+            raise StopIteration
+        return event
+
+    def _fetch(self) -> Frame:
+        """Wait for frames; return the first one and leave the others to be read."""
+        try:
+            self._frames = iter(self._call.next_frames())
+        except PixirError:
+            self._ended = True
+            raise
+        # Whatever else comes out of waiting (Ctrl-C, above all) has not ended the request: leaving the block cancels it.
+        return next(self._frames)
+
+    def text_deltas(self) -> Iterator[str]:
+        """Yield the output text as it comes; all other events pass unseen, but for what they leave in the attributes.
+
+        Raises:
+            StreamError: As iterating over the stream itself.
+        """
+        seen = len(self._deltas)
+        for _ in self:
+            text = self._new_text(seen)
+            seen = len(self._deltas)
+            if text is not None:
+                yield text
 
     def cancel(self, *, callback_failed: bool = False) -> None:
         """Give the request up if it has not ended. There is no cancel on this wire: the connection's socket is closed.

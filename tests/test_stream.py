@@ -36,12 +36,12 @@ class FakeCall:
         self.abandoned = 0
         self.asked = 0
 
-    def next_frame(self) -> Frame:
+    def next_frames(self) -> list[Frame]:
         self.asked += 1
         item = self.script.popleft()
         if isinstance(item, BaseException):
             raise item
-        return item
+        return [item]
 
     def cancel(self, *, callback_failed: bool = False) -> None:
         self.cancels.append(callback_failed)

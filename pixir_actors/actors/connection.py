@@ -18,20 +18,23 @@ from typing import Any, Final
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
-from pixir_actors.actors.intake import Prepared
+from pixir_actors.actors.intake import Prepared, refusal, target_of
+from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.reporter import Reporter
 from pixir_actors.actors.shell import ShellActor
 from pixir_actors.actors.sink import ChannelSink, Sink
+from pixir_actors.actors.submission import submission_from
+from pixir_actors.actors.telling import encoded, frame_of
 from pixir_actors.actors.wire import Wire
-from pixir_actors.channel.frame import FrameType, failure_payload, metadata_payload, status_payload
+from pixir_actors.channel.frame import Frame, FrameType
 from pixir_actors.channel.sender import ChannelUnavailable
 from pixir_actors.core import actions as do
-from pixir_actors.core import fingerprint, inputs
+from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition, verdict
 from pixir_actors.core.state import Connection, State, Via
-from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
+from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Connector, Target
 from pixir_actors.transport.http import open_http
@@ -70,6 +73,8 @@ class ConnectionActor(ShellActor):
         self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
         self._reporter: Reporter | None = None
         self._sweeping = False
+        self._leaving = False  # it has stopped, and ends when callers have taken what is theirs
+        self._journal = Journal("pixir_actors.connection", limited=not self.in_process)
         self._outbox = self._new_outbox("")
         if not self.in_process:
             # From birth: the parent may be killed before its introduction comes.
@@ -101,6 +106,7 @@ class ConnectionActor(ShellActor):
                 self.end()
                 return
         self._begin = begin
+        self._journal.about(key=begin.label, connection_id=begin.connection_id)
         self._reporter = Reporter(
             begin,
             send=lambda report: self.send(supervisor, report),
@@ -122,6 +128,7 @@ class ConnectionActor(ShellActor):
             send=self.send,
             on_gone=self._receiver_gone,
             on_drained=self._receiver_drained,
+            on_frame=self._heard,
         )
 
     def _submit(self, submit: m.Submit, sender: Any) -> None:
@@ -129,29 +136,48 @@ class ConnectionActor(ShellActor):
             self.send(sender, m.Accepted(submit.request_id, self._connection_id))  # it came twice, and runs once
             return
         try:
-            request = Prepared(submit)
-            ticket = self._outbox.hold(submit, sender)
+            self._take_in(submit, sender)
         except (InvalidRequest, ChannelUnavailable) as error:
-            self.send(sender, m.Refused(submit.request_id, _refusal(error)))
-            return
+            self.send(sender, m.Refused(submit.request_id, refusal(error)))
+        else:
+            self.send(sender, m.Accepted(submit.request_id, self._connection_id))
+
+    def _heard(self, channel: str, frame: Frame) -> None:
+        """Take a frame of a client that has a channel open: shorter than a message, and in order."""
+        request_id = frame.request_id
+        if frame.type == FrameType.CANCEL:
+            self._give_up(m.Cancel(request_id, channel, callback_failed=bool(frame.kind)), None)
+        elif self._outbox.find(request_id, channel, None) is None:  # or it came twice, and runs once
+            try:
+                self._take_in(submission_from(frame.payload, request_id=request_id, channel=channel), None)
+            except (InvalidRequest, ChannelUnavailable) as error:
+                self._outbox.refuse(channel, request_id, encoded(refusal(error)))
+
+    def _take_in(self, submit: m.Submit, sender: Any) -> None:
+        request = Prepared(submit)
+        ticket = self._outbox.hold(submit, sender)
         # What the server did since the last poll is heard first: a socket that it closed is not written to.
         if self._conn.state is State.IDLE:
             self._wire.read()
         turn_request = request.turn_request(ticket.number, now=time.monotonic(), jitter=random.random())
         self._drive([inputs.Submitted(turn_request)])
-        self.send(sender, m.Accepted(submit.request_id, self._connection_id))
         self._sweep_later()
 
     def _cancel(self, cancel: m.Cancel, sender: Any) -> None:
+        self._outbox.listen(cancel.channel)
+        self._give_up(cancel, sender)
+        self.send(sender, m.Probed(cancel.request_id, False))
+
+    def _give_up(self, cancel: m.Cancel, sender: Any) -> None:
         ticket = self._outbox.find(cancel.request_id, cancel.channel, sender)
         if ticket is not None:
             reason = ResetReason.STREAM_CALLBACK_FAILED if cancel.callback_failed else ResetReason.CANCELLED
             self._drive([inputs.Cancelled(ticket.number, reason=reason)])
         elif cancel.callback_failed and self._outbox.ended_last(cancel.request_id, cancel.channel, sender):
             self._drive([inputs.Cancelled(0, reason=ResetReason.STREAM_CALLBACK_FAILED)])
-        self.send(sender, m.Probed(cancel.request_id, False))
 
     def _probe(self, probe: m.Probe, sender: Any) -> None:
+        self._outbox.listen(probe.channel)
         held = self._outbox.find(probe.request_id, probe.channel, sender) is not None
         self.send(sender, m.Probed(probe.request_id, held))
 
@@ -161,6 +187,7 @@ class ConnectionActor(ShellActor):
 
     def _acknowledged(self, ack: m.BatchAck, sender: Any) -> None:
         self._outbox.acknowledged(sender, ack.sequence, time.monotonic())
+        self._leave()
 
     def _retire_answered(self, answer: c.RetireAnswer, _: Any) -> None:
         self._drive([inputs.RetireAnswered(answer.granted)])
@@ -173,6 +200,9 @@ class ConnectionActor(ShellActor):
             self.end()  # it lingers from an earlier stop, and nobody is to come any more
         else:
             self._drive([inputs.StopAsked(stop.code, linger=stop.linger)])
+
+    def _drain_asked(self, drain: c.DrainConnection, _: Any) -> None:
+        self._drive([inputs.DrainAsked(drain.within)])
 
     # Wakeups
 
@@ -202,9 +232,12 @@ class ConnectionActor(ShellActor):
         pending = deque(first)
         while pending:
             now = time.monotonic()
-            self._conn, actions = transition(self._conn, pending.popleft(), now=now)
+            before, input = self._conn, pending.popleft()
+            self._conn, actions = transition(before, input, now=now)
             for action in actions:
                 pending.extend(_PERFORM[type(action)](self, action))
+            if actions:
+                self._journal.observe(before, input, self._conn, actions, now)
             if not pending:
                 self._outbox.flush(now)
                 pending.extend(
@@ -212,18 +245,11 @@ class ConnectionActor(ShellActor):
                 )
         if self._reporter is not None:
             self._reporter.changed()
+        self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:
         submit = self._outbox[action.request_id].submit
-        target = Target(
-            endpoint=fingerprint.endpoint(submit.url.reveal(), allow_plaintext=True),
-            headers=submit.headers,
-            ca_file=submit.settings.ca_file,
-            proxy=submit.proxy,
-            step_timeout=submit.settings.connect_timeout,
-            max_message_bytes=submit.settings.max_message_bytes,
-        )
-        return self._wire.open(target, action.token, action.via)
+        return self._wire.open(target_of(submit), action.token, action.via)
 
     def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:
         self._wire.abandon()
@@ -241,9 +267,10 @@ class ConnectionActor(ShellActor):
     def _backlog(self) -> bool:
         turn = self._conn.turn
         sink = None if turn is None else self._outbox[turn.request.request_id].sink
-        return isinstance(sink, ChannelSink) and sink.buffered() > 0
+        return isinstance(sink, ChannelSink) and not sink.delivered()
 
     def _receiver_drained(self, _: Sink) -> None:
+        self._leave()
         if self._unsent is not None and not self._backlog():
             data, self._unsent = self._unsent, None
             self._drive(self._wire.send(data))
@@ -258,40 +285,17 @@ class ConnectionActor(ShellActor):
 
     # Frames to the caller
 
-    def _queued(self, action: do.Queued) -> Iterable[inputs.Input]:
-        self._outbox.put(action.request_id, FrameType.QUEUED, status_payload(action.ahead))
+    def _tell(self, action: Any) -> Iterable[inputs.Input]:
+        self._outbox.put(action.request_id, *frame_of(action))
         return ()
 
     def _sending(self, action: do.Sending) -> Iterable[inputs.Input]:
         self._wire.limit(self._outbox[action.request_id].submit.settings.max_message_bytes)
-        self._outbox.put(action.request_id, FrameType.SENDING, status_payload(action.attempt))
-        return ()
-
-    def _show(self, action: do.Show) -> Iterable[inputs.Input]:
-        self._outbox.put(action.request_id, FrameType.METADATA, metadata_payload(action.values))
-        return ()
-
-    def _show_status(self, action: do.ShowStatus) -> Iterable[inputs.Input]:
-        self._outbox.put(action.request_id, FrameType.STATUS, status_payload(action.code))
-        return ()
+        return self._tell(action)
 
     def _deliver(self, action: do.Deliver) -> Iterable[inputs.Input]:
         for tag, raw in action.events:
             self._outbox.put(action.request_id, FrameType.DATA, raw, tag)
-        return ()
-
-    def _finish(self, action: do.Finish) -> Iterable[inputs.Input]:
-        said_no = b"" if action.failure is None else _encoded(action.failure)
-        self._outbox.put(action.request_id, FrameType.FINISHED, said_no)
-        return ()
-
-    def _fail(self, action: do.Fail) -> Iterable[inputs.Input]:
-        self._outbox.put(action.request_id, FrameType.FAILED, _encoded(action.failure))
-        return ()
-
-    def _redirect(self, action: do.Redirect) -> Iterable[inputs.Input]:
-        moved = Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, moved=1)
-        self._outbox.put(action.request_id, FrameType.FAILED, failure_payload(moved))
         return ()
 
     def _receiver_gone(self, sink: Sink) -> None:
@@ -316,9 +320,18 @@ class ConnectionActor(ShellActor):
     def _stop(self, action: do.Stop) -> Iterable[inputs.Input]:
         if action.linger:
             self.wake_after(LINGER, _EXIT)
+        elif action.patience:
+            self._leaving = True
+            self.wake_after(action.patience, _EXIT)
         else:
             self.end()
         return ()
+
+    def _leave(self) -> None:
+        """End, once nothing is left to do and what was said has been taken."""
+        if self._leaving and self._outbox.all_taken():
+            self._leaving = False
+            self.end()
 
     @property
     def _connection_id(self) -> str:
@@ -337,33 +350,20 @@ class ConnectionActor(ShellActor):
         self._wire.abandon()
         for ticket in self._outbox:
             broken = Failure.of(ErrorCode.INTERNAL_ERROR, verdict(self._conn, ticket.number))
-            self._outbox.put(ticket.number, FrameType.FAILED, failure_payload(broken))
+            self._outbox.put(ticket.number, FrameType.FAILED, encoded(broken))
         now = time.monotonic()
         self._outbox.flush(now)
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
         # The token goes on, so that alarms and attempts of the connection that was are stale.
-        self._conn = replace(fresh, token=self._conn.token)
-        self._drive([inputs.Begun()])
+        by, self._conn = self._conn.drained_by, replace(fresh, token=self._conn.token)
+        self._drive([inputs.Begun() if by is None else inputs.DrainAsked(by - now)])
 
-    def exiting(self) -> None:
-        """End at once: nothing is waited for. Callers hear it from the end of their channel."""
+    def exiting(self, sender: Any) -> None:
+        """End at once: nothing is waited for. To callers, one that a signal has ended was killed."""
         if self._conn.state is not State.STOPPED:
-            self._drive([inputs.StopAsked(ErrorCode.SHUTTING_DOWN)])
+            signalled = sender == self.myAddress
+            self._drive([inputs.StopAsked(ErrorCode.CONNECTION_LOST if signalled else ErrorCode.SHUTTING_DOWN)])
         self._outbox.close()
-
-
-def _refusal(error: InvalidRequest | ChannelUnavailable) -> Failure:
-    if isinstance(error, InvalidRequest):
-        return Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
-    return Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason=f"channel_{error.reason}")
-
-
-def _encoded(failure: Failure) -> bytes:
-    try:
-        return failure_payload(failure)
-    except TypeError:
-        # The provider's error object is nested deeper than JSON is written; its facts are in the details.
-        return failure_payload(replace(failure, error={}))
 
 
 _HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {
@@ -375,6 +375,7 @@ _HANDLERS: Final[dict[type, Callable[[ConnectionActor, Any, Any], None]]] = {
     c.RetireAnswer: ConnectionActor._retire_answered,
     c.Evict: ConnectionActor._evict,
     c.StopConnection: ConnectionActor._stop_asked,
+    c.DrainConnection: ConnectionActor._drain_asked,
 }
 
 _PERFORM: Final[dict[type, Callable[[ConnectionActor, Any], Iterable[inputs.Input]]]] = {
@@ -383,14 +384,14 @@ _PERFORM: Final[dict[type, Callable[[ConnectionActor, Any], Iterable[inputs.Inpu
     do.Send: ConnectionActor._send,
     do.Ping: ConnectionActor._ping,
     do.CloseSocket: ConnectionActor._close_socket,
-    do.Queued: ConnectionActor._queued,
+    do.Queued: ConnectionActor._tell,
     do.Sending: ConnectionActor._sending,
-    do.Show: ConnectionActor._show,
-    do.ShowStatus: ConnectionActor._show_status,
+    do.Show: ConnectionActor._tell,
+    do.ShowStatus: ConnectionActor._tell,
     do.Deliver: ConnectionActor._deliver,
-    do.Finish: ConnectionActor._finish,
-    do.Fail: ConnectionActor._fail,
-    do.Redirect: ConnectionActor._redirect,
+    do.Finish: ConnectionActor._tell,
+    do.Fail: ConnectionActor._tell,
+    do.Redirect: ConnectionActor._tell,
     do.SetAlarm: ConnectionActor._set_alarm,
     do.AskRetire: ConnectionActor._ask_retire,
     do.AnswerEvict: ConnectionActor._answer_evict,

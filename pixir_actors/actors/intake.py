@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pixir_actors.actors.messages import Submit
+from pixir_actors.channel.sender import ChannelUnavailable
 from pixir_actors.core import fingerprint, payload, server_event
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose, TurnRequest
-from pixir_actors.errors import InvalidRequest
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
+from pixir_actors.transport.base import Target
 
 _MALFORMED: Final = "is malformed: build it with Submit.of"
 
@@ -50,6 +52,27 @@ class Prepared:
             bearer=self._bearer,
             purpose=self._submit.purpose,
         )
+
+
+def target_of(submit: Submit) -> Target:
+    """Return where the socket for a request goes to, and how."""
+    settings = submit.settings
+    return Target(
+        endpoint=fingerprint.endpoint(submit.url.reveal(), allow_plaintext=True),
+        headers=submit.headers,
+        ca_file=settings.ca_file,
+        proxy=submit.proxy,
+        step_timeout=settings.connect_timeout,
+        max_message_bytes=settings.max_message_bytes,
+        send_timeout=settings.send_timeout,
+    )
+
+
+def refusal(error: InvalidRequest | ChannelUnavailable) -> Failure:
+    """Return why a request was not taken in, as its sender is told."""
+    if isinstance(error, InvalidRequest):
+        return Failure.of(error.code, Delivery.NOT_SENT, field=error.field, problem=error.problem)
+    return Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, reason=f"channel_{error.reason}")
 
 
 def _has_its_types(submit: Any) -> bool:

@@ -31,6 +31,7 @@ class Outbox:
         send: Sends a message to an actor.
         on_gone: Called when the receiver of a sink has gone; its tickets are still held then.
         on_drained: Called when a channel has taken all that was buffered for it.
+        on_frame: Called with a channel's path and a frame that came over it.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Outbox:
         send: Callable[[Any, Batch], None],
         on_gone: Callable[[Sink], None],
         on_drained: Callable[[Sink], None],
+        on_frame: Callable[[str, Frame], None],
     ) -> None:
         self._connection_id, self._watch = connection_id, watch
-        self._send, self._on_gone, self._on_drained = send, on_gone, on_drained
+        self._send, self._on_gone, self._on_drained, self._on_frame = send, on_gone, on_drained, on_frame
         self._tickets: dict[int, Ticket] = {}
         self._channels: dict[str, ChannelSink] = {}
         self._requesters: list[MessageSink] = []
@@ -72,6 +74,18 @@ class Outbox:
             if (ticket.submit.request_id, ticket.submit.channel) == (request_id, channel) and _receives(ticket.sink, sender):
                 return ticket
         return None
+
+    def refuse(self, channel: str, request_id: int, failure: bytes) -> None:
+        """Answer a request that came over a channel and was not taken in."""
+        sink = self._channels.get(channel)
+        if sink is not None:
+            sink.write(encode(Frame(FrameType.FAILED, 0, request_id, failure)))
+
+    def listen(self, channel: str | None) -> None:
+        """Read what a client has sent over its channel by now, before something is said about it."""
+        sink = self._channels.get(channel or "")
+        if sink is not None:
+            sink.read()
 
     def ended_last(self, request_id: int, channel: str | None, sender: Any) -> bool:
         """Say whether of all requests that have ended this one was the last, and none has come since."""
@@ -108,6 +122,11 @@ class Outbox:
         for ticket in list(self._tickets.values()):
             if ticket.sink.buffered() > ticket.submit.settings.max_buffered_bytes:
                 yield ticket
+
+    def all_taken(self) -> bool:
+        """Say whether every receiver that is still here has taken all that it was sent."""
+        sinks: list[Sink] = [*self._channels.values(), *self._requesters]
+        return not self._frames and all(sink.taken() for sink in sinks)
 
     def of_sink(self, sink: Sink) -> list[Ticket]:
         """Return the tickets of one receiver."""
@@ -155,7 +174,11 @@ class Outbox:
         if sink is None:
             sender_end = Sender.connect(channel, connection_id=self._connection_id)
             sink = self._channels[channel] = ChannelSink(
-                sender_end, self._watch, on_gone=self._on_gone, on_drained=self._on_drained
+                sender_end,
+                self._watch,
+                on_gone=self._on_gone,
+                on_drained=self._on_drained,
+                on_frame=lambda _, frame: self._on_frame(channel, frame),
             )
             self._used_at[sink] = float("-inf")
         return sink

@@ -5,11 +5,13 @@ Both take encoded frames, never block, say how much is still buffered, and say w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from pixir_actors.actors.messages import Batch
 from pixir_actors.actors.watch import Watch
+from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.sender import Sender
 from pixir_actors.core.secret import Secret
 
@@ -25,6 +27,9 @@ class Sink(Protocol):
 
     def buffered(self) -> int:
         """Return the bytes that the receiver has not taken yet."""
+
+    def taken(self) -> bool:
+        """Say whether nothing would be lost if this process ended now."""
 
     def gone(self, now: float) -> bool:
         """Say whether nobody receives any more."""
@@ -43,10 +48,12 @@ class ChannelSink:
         *,
         on_gone: Callable[[ChannelSink], None],
         on_drained: Callable[[ChannelSink], None],
+        on_frame: Callable[[ChannelSink, Frame], None],
     ) -> None:
         self._sender, self._watch = sender, watch
-        self._on_gone, self._on_drained = on_gone, on_drained
+        self._on_gone, self._on_drained, self._on_frame = on_gone, on_drained, on_frame
         self._writing = False
+        self._heard: deque[Frame] = deque()
         watch.add(sender.fileno(), self._ready)
         self._wait_for_room()
 
@@ -58,6 +65,16 @@ class ChannelSink:
     def buffered(self) -> int:
         return 0 if self._sender.closed else self._sender.pending_bytes()
 
+    def delivered(self) -> bool:
+        """Say whether the client is there and has, or its kernel has for it, all that was written.
+
+        Of one that has gone it is heard next, and its requests are cancelled then.
+        """
+        return not self._sender.closed and not self.buffered()
+
+    def taken(self) -> bool:
+        return not self.buffered()
+
     def gone(self, now: float) -> bool:
         return self._sender.closed
 
@@ -67,9 +84,27 @@ class ChannelSink:
             self._watch.remove(fd)
             self._sender.close(goodbye=True)
 
-    def _ready(self, readable: bool) -> None:
-        if readable and not self._sender.receive():
+    def read(self) -> bool:
+        """Hand on what the client has sent; say whether it is still there."""
+        there = self._sender.receive()
+        self._heard.extend(self._sender.take())
+        self._hand_on()
+        if not there:
             self._lost()
+        return there
+
+    def _hand_on(self) -> None:
+        try:
+            while self._heard:
+                self._on_frame(self, self._heard.popleft())
+        except Exception:
+            self._watch.again(self._hand_on)  # what one frame ran into is not the others' fault
+            raise
+
+    def _ready(self, readable: bool) -> None:
+        if readable and not self.read():
+            return
+        if self._sender.closed:  # by what has just come
             return
         self._sender.flush()
         self._wait_for_room()
@@ -128,6 +163,9 @@ class MessageSink:
 
     def buffered(self) -> int:
         return self._bytes
+
+    def taken(self) -> bool:
+        return not self._waiting and self._sent_at is None
 
     def gone(self, now: float) -> bool:
         return self._sent_at is not None and now - self._sent_at > UNACKNOWLEDGED

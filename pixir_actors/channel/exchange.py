@@ -123,7 +123,7 @@ class Exchange:
             return
         with self.lock:
             self._close(inbox)
-        inbox.nudge()
+        inbox.wake()
 
     def drop(self, inbox: Inbox) -> None:
         """See `Inbox.drop`. A destructor may run in the middle of anything, even while its own thread holds the lock."""
@@ -136,17 +136,38 @@ class Exchange:
             finally:
                 self.lock.release()
 
-    def resume(self, inbox: Inbox) -> None:
-        """Read the inbox's channel again, if it is held for it."""
-        with self.lock:
+    def resume(self, inbox: Inbox, *, wait: bool = True) -> bool:
+        """Read the inbox's channel again, if it is held for it; see `Inbox.resume`."""
+        if not self.lock.acquire(blocking=wait):
+            return False
+        try:
             channel = inbox.place
             if isinstance(channel, Channel) and channel.held_by is inbox:
                 self._release(channel)
+        finally:
+            self.lock.release()
+        return True
 
     def connected(self, connection_id: str) -> bool:
         """Return whether that connection has a channel."""
         with self.lock:
             return connection_id in self._channels
+
+    def submitted(self, request_id: int, channel: Channel) -> bool:
+        """Have an inbox share the fate of the channel that its request goes over; call it under the lock.
+
+        Returns:
+            Whether there is an inbox that has not come to its end: else the request must not go there.
+        """
+        inbox = self._inboxes.get(request_id)
+        if inbox is None or inbox.final:
+            return False
+        if inbox.place is not channel:  # another one has ended, or begun, since it was bound
+            self._detach(inbox)
+            self._attach(inbox, channel)
+            inbox.lose(None)
+        inbox.submitted = True
+        return True
 
     # From the listener's thread.
 
@@ -198,7 +219,7 @@ class Exchange:
                     self._remember_broken(channel.connection_id)
             for inbox in list(channel.inboxes.values()):
                 self._detach(inbox)
-                if newer is not None and not inbox.started:
+                if newer is not None and not inbox.started and not inbox.submitted:
                     self._attach(inbox, newer)
                     continue
                 inbox.lose(Loss(clean=goodbye and not inbox.started))

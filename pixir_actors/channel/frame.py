@@ -5,18 +5,20 @@
     │ length │ type │ kind │  request id  │   payload   │     integers are big-endian
     └────────┴──────┴──────┴──────────────┴─────────────┘
 
-A connection sends HELLO first and is answered with one HELLO, the only frame that travels back. Then, for each request:
+A connection sends HELLO first and is answered with one HELLO. From then on the client may send SUBMIT and CANCEL. For each
+request, however it was submitted, there come
 
     QUEUED? SENDING? METADATA* STATUS? DATA* METADATA* then exactly one of FINISHED and FAILED
 
-and GOODBYE where it closes a channel that is idle. HELLO and GOODBYE are about the channel and carry request id 0; all
-others carry the id of their request, which is not 0.
+and GOODBYE where the connection closes a channel that is idle: what the client sent and was not answered by then was not
+taken. HELLO and GOODBYE are about the channel and carry request id 0; all others carry the id of their request, which is
+not 0.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -24,10 +26,13 @@ import orjson
 
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_PAYLOAD: Final = 1024 * 1024 * 1024
 """Bytes of the largest payload worth waiting for; the upper bound of `max_message_bytes`."""
 
+_TO_CLIENT: Final = (3, 9)
+_TO_CONNECTION: Final = (10, 11)
+"""The types of frames about requests, from the first to the last."""
 _HEADER: Final = struct.Struct("!IBBQ")
 HEADER_BYTES: Final = _HEADER.size
 
@@ -38,7 +43,7 @@ _MAX_HELLO: Final = _GREETING.size + 255
 
 
 class FrameType(IntEnum):
-    """What a frame says. Those up to GOODBYE are about the channel, the others about one request."""
+    """What a frame says. Those up to GOODBYE are about the channel, the others about one request; the last two go to it."""
 
     HELLO = 1
     GOODBYE = 2
@@ -49,6 +54,8 @@ class FrameType(IntEnum):
     DATA = 7
     FINISHED = 8
     FAILED = 9
+    SUBMIT = 10
+    CANCEL = 11
 
 
 class Frame(NamedTuple):
@@ -86,6 +93,15 @@ def encode(frame: Frame) -> bytes:
     return _HEADER.pack(len(payload), kind_of_frame, kind, request_id) + payload
 
 
+def encode_parts(kind_of_frame: FrameType, request_id: int, parts: Sequence[bytes]) -> bytes:
+    """Return the bytes of a frame whose payload is these parts, each copied once.
+
+    Raises:
+        struct.error: As `encode`.
+    """
+    return b"".join((_HEADER.pack(sum(map(len, parts)), kind_of_frame, 0, request_id), *parts))
+
+
 class Decoder:
     """Incremental decoder of one direction of a channel.
 
@@ -93,10 +109,12 @@ class Decoder:
 
     Args:
         max_payload: Bytes; a frame that announces more is refused when its header is seen.
+        to_connection: Whether this is the way from a client to a connection, which has other frames.
     """
 
-    def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
+    def __init__(self, max_payload: int = MAX_PAYLOAD, *, to_connection: bool = False) -> None:
         self._max_payload = max_payload
+        self._first, self._last = _TO_CONNECTION if to_connection else _TO_CLIENT
         self._parts: list[bytes] = []
         self._held = 0
         self._wanted = HEADER_BYTES
@@ -119,15 +137,22 @@ class Decoder:
             data = b"".join(self._parts)
         return self._split(data)
 
+    @property
+    def missing(self) -> int:
+        """Bytes that the frame that has begun is short of; 0 between two frames."""
+        return self._wanted - self._held if self._held else 0
+
     def _split(self, data: bytes) -> list[Frame]:
         """Cut `data` into frames and keep what is left over. The hot path of a client process."""
         frames: list[Frame] = []
         append, unpack, new = frames.append, _HEADER.unpack_from, tuple.__new__
-        offset, end, most = 0, len(data), self._max_payload
+        offset, end, most, first, last = 0, len(data), self._max_payload, self._first, self._last
         self._wanted = HEADER_BYTES
         while end - offset >= HEADER_BYTES:
             length, frame_type, kind, request_id = unpack(data, offset)
-            if length > most or not (3 <= frame_type <= 9 if request_id else 1 <= frame_type <= 2):
+            if length > most or not (
+                first <= frame_type <= last if request_id else 1 <= frame_type <= 2 and length <= _MAX_HELLO
+            ):
                 self._refuse(length, frame_type, request_id, frames)
             start = offset + HEADER_BYTES
             stop = start + length

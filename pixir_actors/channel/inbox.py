@@ -1,7 +1,8 @@
 """Where a consumer waits for the frames of one request.
 
 An inbox has two sides. Its owner (the exchange) puts slices of frames in, from the listener's thread and under its own
-lock. One consumer at a time, on any thread, takes frames out; while frames are waiting it takes no lock at all.
+lock. One consumer at a time takes them out, all that are there at once and without a lock: on any thread, where it waits
+in `take`, or on an event loop, where it calls `take_ready` whenever `on_ready` was called.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pixir_actors.channel.frame import HEADER_BYTES, Frame
 
 _log = logging.getLogger(__name__)
+
+MOST: Final = 256
+"""Frames beyond which no further slice is taken out together with what came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ class Owner(Protocol):
     def drop(self, inbox: Inbox) -> None:
         """See `Inbox.drop`."""
 
-    def resume(self, inbox: Inbox) -> None:
-        """The consumer has caught up: read its channel again."""
+    def resume(self, inbox: Inbox, *, wait: bool) -> bool:
+        """See `Inbox.resume`."""
 
 
 class Inbox:
@@ -73,10 +77,12 @@ class Inbox:
         request_id: Whose frames these are.
         max_buffered_bytes: Unread bytes beyond which the stream fails with `slow_consumer`, where holding the channel
             back would hold up other requests.
-        on_ready: Called when frames or a loss have come in, for consumers that cannot wait in `get`: in the listener's
-            thread (a loss known at once: in that of `bind`), without locks. It must not block.
+        on_ready: Called when frames or a loss have come in, or the inbox was closed, for consumers that cannot wait in
+            `take`: in the listener's thread (a loss known at once: in that of `bind`; a close: in that of `close`),
+            without locks. It must not block.
         held: The channel is not read until this inbox has been read (set by the owner).
         place: What it is to be fed by (the owner's).
+        submitted: Its request went over the channel that is its place (the owner's).
         started: At least one frame has come.
         ended: FINISHED or FAILED has come.
     """
@@ -87,11 +93,12 @@ class Inbox:
         self.on_ready: Callable[[], None] | None = None
         self.held = False
         self.place: object = None
+        self.submitted = False
         self.started = False
         self.ended = False
         self.hold_bytes = min(slice_bytes, max_buffered_bytes)
         self._owner = owner
-        self._frames: deque[Frame] = deque()
+        self._slices: deque[tuple[int, list[Frame]]] = deque()
         self._loss: Loss | None = None
         self._closed = False
         # Two counters, each with one writer, instead of one that would need a lock.
@@ -101,31 +108,57 @@ class Inbox:
         self._signal = threading.Lock()
         self._signal.acquire()
 
-    def get(self, timeout: float | None = None) -> Frame | None:
-        """Return the next frame, waiting for it. One consumer at a time.
+    def take(self, timeout: float | None = None) -> list[Frame] | None:
+        """Return the frames that are there, waiting for the first one. One consumer at a time.
 
         Args:
             timeout: Seconds to wait; None waits until there is a frame or a loss.
 
         Returns:
-            The frame, or None when the time has passed.
+            At least one frame, or None when the time has passed. They are no longer unread, and the caller's to change.
 
         Raises:
             ChannelLost: The channel ended before the request; all frames that came before were returned.
             InboxClosed: The inbox is closed (perhaps by another thread, just now), or was read to its end.
             ListenerClosed: This process was forked from the listener's.
         """
-        while True:
-            frame = self._frames.popleft() if self._frames else None  # there is one consumer: nobody else takes it
-            if frame is None:
-                if not self._wait(timeout):
-                    return None
-            else:
-                self._consumed += HEADER_BYTES + len(frame[3])
-                # The owner sets `held`, then looks at the counters; this side the other way round: one of them sees.
-                if self.held and self.caught_up:
-                    self._owner.resume(self)
-                return frame
+        frames = self.take_ready()
+        while frames is None:
+            if not self._wait(timeout):
+                return None
+            frames = self.take_ready()
+        if self.to_resume:
+            self.resume()
+        return frames
+
+    def take_ready(self) -> list[Frame] | None:
+        """Return the frames that are there, or None; as `take`, but waits for nothing, not even a lock.
+
+        A channel that was held for this inbox is left so: look at `to_resume`.
+        """
+        slices = self._slices
+        try:
+            size, frames = slices.popleft()  # not asked first: another thread may close the inbox meanwhile
+            while slices and len(frames) < MOST:
+                more, following = slices.popleft()
+                size += more
+                frames += following
+        except IndexError:
+            self._owner.check_process()
+            self._check_open()
+            return None
+        self._consumed += size
+        return frames
+
+    @property
+    def to_resume(self) -> bool:
+        """Whether the channel is held for this inbox, which has been read as far as to have more."""
+        # The owner sets `held`, then looks at the counters; this side the other way round: one of them sees.
+        return self.held and self.caught_up
+
+    def resume(self, *, wait: bool = True) -> bool:
+        """Have the channel read again; without `wait`, say whether no other thread was in the way of that."""
+        return self._owner.resume(self, wait=wait)
 
     def bind(self, connection_id: str) -> None:
         """Say which connection the request was sent to, so that the end of its channel is this request's loss.
@@ -161,18 +194,18 @@ class Inbox:
 
     def _wait(self, timeout: float | None) -> bool:
         """Return whether frames are there, after waiting for them; raise where none can come."""
-        self._owner.check_process()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready():
+        while not self._check_open():
             left = -1.0 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
             if not self._signal.acquire(timeout=left):
-                return self._ready()
+                return self._check_open()
         return True
 
-    def _ready(self) -> bool:
+    def _check_open(self) -> bool:
+        """Say whether frames are there; raise where there are none and none can come."""
         # What ends the stream is read first: whatever it is, it was set after the last frame was put in.
         closed, loss, ended = self._closed, self._loss, self.ended
-        if self._frames:
+        if self._slices:
             return True
         if closed or ended:
             self.nudge()
@@ -185,9 +218,10 @@ class Inbox:
     # The owner's side, under its lock, but for wake and nudge.
 
     def put(self, frames: list[Frame], *, ended: bool) -> None:
-        """Add a slice; with `ended` it is the last one."""
-        self._delivered += HEADER_BYTES * len(frames) + sum([len(frame[3]) for frame in frames])
-        self._frames.extend(frames)
+        """Add a slice, a list that becomes this inbox's; with `ended` it is the last one."""
+        size = HEADER_BYTES * len(frames) + sum([len(frame[3]) for frame in frames])
+        self._delivered += size
+        self._slices.append((size, frames))
         self.started = True
         self.ended = ended
 
@@ -198,7 +232,7 @@ class Inbox:
     def discard(self) -> None:
         """Let go of everything."""
         self._closed = True
-        self._frames.clear()
+        self._slices.clear()
 
     @property
     def final(self) -> bool:

@@ -16,29 +16,20 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pixir_actors.channel import local
 from pixir_actors.channel.exchange import Channel, Exchange, ListenerClosed
 from pixir_actors.channel.frame import MAX_PAYLOAD, ChannelProtocolError, Decoder, Frame, FrameType, hello, hello_from
 from pixir_actors.channel.inbox import Inbox, call
+from pixir_actors.channel.line import Line
 from pixir_actors.errors import SystemStartFailed
 
 _BACKLOG: Final = 1024
 _READ_BYTES: Final = 128 * 1024
 _ACCEPT_PAUSE: Final = 0.1
 _JOIN_TIMEOUT: Final = 5.0
-
-
-@dataclass(eq=False, slots=True)
-class _Line:
-    """An accepted socket; it becomes a channel with its greeting."""
-
-    sock: socket.socket
-    decoder: Decoder
-    deadline: float
-    channel: Channel | None = None
 
 
 class Listener:
@@ -64,19 +55,27 @@ class Listener:
     """
 
     def __init__(
-        self, slice_bytes: int = 256 * 1024, *, max_frame_bytes: int = MAX_PAYLOAD, greeting_timeout: float = 5.0
+        self,
+        slice_bytes: int = 256 * 1024,
+        *,
+        max_frame_bytes: int = MAX_PAYLOAD,
+        greeting_timeout: float = 5.0,
+        directory: str | None = None,
     ) -> None:
         self.refused = 0
         self.on_lost: Callable[[str], None] | None = None
         self._max_frame_bytes = max_frame_bytes
         self._greeting_timeout = greeting_timeout
+        self._directory = directory
         self._pid = os.getpid()
         self._closing = False
         self._exchange = Exchange(slice_bytes, self._released)
-        self._lines: dict[_Line, None] = {}
-        self._by_channel: dict[Channel, _Line] = {}
-        self._greeting: deque[_Line] = deque()
+        self._lines: dict[Line, None] = {}
+        self._by_channel: dict[Channel, Line] = {}
+        self._by_connection: dict[str, Line] = {}  # their newest; under the lock
+        self._greeting: deque[Line] = deque()
         self._resumed: deque[Channel] = deque()
+        self._blocked: deque[Line] = deque()  # with something to write
         self._accept_at: float | None = None
         with self._exchange.lock:  # a fork waits until all descriptors are known
             _LISTENERS.add(self)
@@ -106,6 +105,35 @@ class Listener:
         self._exchange.check_process()
         return self._exchange.connected(connection_id)
 
+    def send(self, connection_id: str, data: bytes, *, request_id: int = 0) -> bool:
+        """Send an encoded frame to a connection; what its channel does not take at once the listener's thread writes.
+
+        Never blocks. What is on its way when the channel ends is lost, with the channel.
+
+        Args:
+            connection_id: Of the connection.
+            data: One or more frames.
+            request_id: Of the request that they submit: its inbox is lost with the very channel that it goes over.
+
+        Returns:
+            False if nothing was sent: the connection has no channel, or the request's inbox can be given nothing any more.
+
+        Raises:
+            ListenerClosed: This is a forked process.
+        """
+        self._exchange.check_process()
+        with self._exchange.lock:
+            line = self._by_connection.get(connection_id)
+            if line is None or line.channel is None or self._closing:
+                return False
+            if request_id and not self._exchange.submitted(request_id, line.channel):
+                return False
+            line.outgoing.append((data, []))
+            if not line.write():
+                self._blocked.append(line)
+                os.eventfd_write(self._wake, 1)
+        return True
+
     def close(self) -> None:
         """End the thread, close all channels, remove the directory; open inboxes get `ChannelLost`. Idempotent.
 
@@ -124,7 +152,7 @@ class Listener:
     def _start(self) -> None:
         """Make the socket, the wake-up, the poller and the thread: all of them or none."""
         with contextlib.ExitStack() as undo:
-            self.path, self._socket = local.listen(_BACKLOG)
+            self.path, self._socket = local.listen(_BACKLOG, self._directory)
             undo.callback(local.remove, self.path)
             undo.enter_context(self._socket)
             try:
@@ -161,10 +189,34 @@ class Listener:
         while self._resumed:
             line = self._by_channel.get(self._resumed.popleft())
             if line is not None:
+                line.reading = True
+                self._watch(line)
+        while self._blocked:
+            line = self._blocked.popleft()
+            if line in self._lines:
                 self._watch(line)
 
-    def _watch(self, line: _Line) -> None:
-        self._selector.register(line.sock, selectors.EVENT_READ, lambda: self._receive(line))
+    def _watch(self, line: Line) -> None:
+        """Have the poller say when the line can be read, if it is to be, and written, if something waits for that."""
+        line.writing = bool(line.outgoing)
+        wanted = selectors.EVENT_READ * line.reading | selectors.EVENT_WRITE * line.writing
+        key = self._selector.get_map().get(line.sock)
+        if not wanted:
+            if key is not None:
+                self._selector.unregister(line.sock)
+        elif key is None:
+            self._selector.register(line.sock, wanted, partial(self._ready, line))
+        elif key.events != wanted:
+            self._selector.modify(line.sock, wanted, key.data)
+
+    def _ready(self, line: Line) -> None:
+        if line.writing:
+            with self._exchange.lock:
+                written = line.write()
+            if written:
+                self._watch(line)
+        if line.reading:
+            self._receive(line)
 
     def _accept(self) -> None:
         """Accept what is waiting; pause where that fails, for want of descriptors: the poller would not."""
@@ -172,7 +224,7 @@ class Listener:
             try:
                 with self._exchange.lock:
                     sock, _address = self._socket.accept()
-                    line = _Line(sock, Decoder(self._max_frame_bytes), time.monotonic() + self._greeting_timeout)
+                    line = Line(sock, Decoder(self._max_frame_bytes), time.monotonic() + self._greeting_timeout)
                     self._lines[line] = None
             except BlockingIOError:
                 return
@@ -188,7 +240,7 @@ class Listener:
             else:
                 self._close_line(line)
 
-    def _receive(self, line: _Line) -> None:
+    def _receive(self, line: Line) -> None:
         """Read one slice of a channel and hand it on."""
         try:
             data = line.sock.recv(_READ_BYTES)
@@ -208,7 +260,7 @@ class Listener:
         except ChannelProtocolError:
             self._close_line(line)
 
-    def _hand_on(self, line: _Line, frames: list[Frame], fault: bool) -> None:
+    def _hand_on(self, line: Line, frames: list[Frame], fault: bool) -> None:
         """Deliver a slice: greeting first, goodbye last; end the channel with a goodbye or a fault."""
         if frames and line.channel is None:
             self._greet(line, frames.pop(0))
@@ -219,9 +271,10 @@ class Listener:
         if goodbye or fault:
             self._close_line(line, goodbye=goodbye and not fault)
         elif not reading:
-            self._selector.unregister(line.sock)
+            line.reading = False
+            self._watch(line)
 
-    def _greet(self, line: _Line, frame: Frame) -> None:
+    def _greet(self, line: Line, frame: Frame) -> None:
         """Check the greeting and answer it.
 
         Raises:
@@ -232,8 +285,10 @@ class Listener:
         self._by_channel[line.channel] = line
         with contextlib.suppress(OSError):  # its process may have died; what it wrote is still to be read
             line.sock.send(hello(connection_id), socket.MSG_NOSIGNAL)
+        with self._exchange.lock:
+            self._by_connection[connection_id] = line
 
-    def _close_line(self, line: _Line, *, goodbye: bool = False) -> None:
+    def _close_line(self, line: Line, *, goodbye: bool = False) -> None:
         """Close a socket and report the end of its channel, if it had become one."""
         self.refused += line.channel is None
         with self._exchange.lock:
@@ -241,6 +296,8 @@ class Listener:
             if line.sock in self._selector.get_map():
                 self._selector.unregister(line.sock)
             line.sock.close()
+            if line.channel is not None and self._by_connection.get(line.channel.connection_id) is line:
+                del self._by_connection[line.channel.connection_id]
         if line.channel is None:
             return
         del self._by_channel[line.channel]
@@ -287,6 +344,7 @@ class Listener:
             line.sock.close()
         self._lines.clear()
         self._by_channel.clear()
+        self._by_connection.clear()
         self._selector.close()
         self._socket.close()
         os.close(self._wake)

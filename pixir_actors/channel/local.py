@@ -34,8 +34,12 @@ def peer_is_ours(sock: socket.socket) -> bool:
     return bool(uid == os.geteuid())
 
 
-def listen(backlog: int) -> tuple[str, socket.socket]:
+def listen(backlog: int, preferred: str | None = None) -> tuple[str, socket.socket]:
     """Make a directory with a listening, non-blocking socket in it, and clear away what dead processes left.
+
+    Args:
+        backlog: Connections that may wait to be accepted.
+        preferred: Where to make it, if the path is short enough there; None: where temporary files go.
 
     Returns:
         The socket's path and the socket.
@@ -46,7 +50,7 @@ def listen(backlog: int) -> tuple[str, socket.socket]:
     """
     if not hasattr(socket, "SO_PEERCRED") or not hasattr(os, "eventfd"):
         raise SystemStartFailed("the event channel needs Linux: Unix sockets with SO_PEERCRED, and eventfd")
-    base, directory = _base_directory(), None
+    base, directory = _base_directory(preferred), None
     _sweep(base)
     try:
         directory = tempfile.mkdtemp(prefix=f"pixir-{os.getpid()}-", dir=base)
@@ -80,8 +84,11 @@ def _listen_at(path: str, backlog: int) -> socket.socket:
     return sock
 
 
-def _base_directory() -> str:
+def _base_directory(wanted: str | None = None) -> str:
     """Return the directory for temporary files, or /tmp where the path of a socket in it would be too long.
+
+    Args:
+        wanted: Comes before both of them.
 
     Raises:
         SystemStartFailed: Neither will do.
@@ -91,7 +98,7 @@ def _base_directory() -> str:
         preferred = tempfile.gettempdir()
     except OSError as error:
         raise SystemStartFailed("there is no writable directory for temporary files; set TMPDIR to one") from error
-    for base in (preferred, "/tmp"):
+    for base in (wanted or preferred, preferred, "/tmp"):
         if len(os.fsencode(os.path.join(base, longest))) <= _SUN_PATH_BYTES and os.access(base, os.W_OK | os.X_OK):
             return base
     raise SystemStartFailed(

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Literal
 
-from pixir_actors.channel.frame import GOODBYE, ChannelProtocolError, Decoder, hello, hello_from
+from pixir_actors.channel.frame import GOODBYE, ChannelProtocolError, Decoder, Frame, FrameType, hello, hello_from
 from pixir_actors.channel.local import peer_is_ours
 
 _MAX_BUFFERS: Final = 512  # of the kernel's 1024 per call
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_MAX_REPLY: Final = 1024
+_READ_BYTES: Final = 64 * 1024
+_LARGE_READ: Final = 1024 * 1024
+_PATIENCE_MS: Final = 2
+"""How long the rest of a frame is waited for that has begun to come: shorter than going round the actor's loop takes."""
+_LONGEST: Final = 0.05
+"""Seconds after which reading leaves the rest for later, so that nobody holds the actor up."""
+MAX_REQUEST: Final = 256 * 1024 * 1024
+"""Bytes of the largest request that comes over a channel: `max_request_bytes` has less, and headers come on top."""
 
 Unavailable = Literal["gone", "busy", "foreign", "descriptors"]
 
@@ -54,7 +63,8 @@ class Sender:
         self._socket = sock
         self._pending: deque[bytes | memoryview] = deque()
         self._pending_bytes = 0
-        self._decoder = Decoder(_MAX_REPLY)
+        self._decoder = Decoder(MAX_REQUEST, to_connection=True)
+        self._received: list[Frame] = []
         self._greeted = False
         self._closed = False
 
@@ -130,22 +140,33 @@ class Sender:
         return self._pending_bytes
 
     def receive(self) -> bool:
-        """Read what the client sent; call it when the descriptor is readable.
+        """Read what the client sent; call it when the descriptor is readable. `take` has the frames.
 
         Returns:
             False when the client is gone, or is not speaking this protocol, which comes to the same.
         """
-        if self._closed:
-            return False
-        try:
-            data = self._socket.recv(_MAX_REPLY, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        if not data or not self._is_greeting(data):
-            self._end()
-        return not self._closed
+        until = time.monotonic() + _LONGEST
+        while not self._closed:
+            missing = self._decoder.missing
+            try:
+                size = _READ_BYTES if missing <= _READ_BYTES else min(missing, _LARGE_READ)
+                data = self._socket.recv(size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if missing and self._more_comes():
+                    continue
+                return True
+            except OSError:
+                data = b""
+            if not data or not self._accept(data):
+                self._end()
+            elif not self._decoder.missing or time.monotonic() > until:
+                return True
+        return False
+
+    def take(self) -> list[Frame]:
+        """Return the frames about requests that have come, once."""
+        taken, self._received = self._received, []
+        return taken
 
     def close(self, goodbye: bool = False) -> None:
         """Close the descriptor; what is still buffered here is lost. Idempotent.
@@ -158,14 +179,22 @@ class Sender:
         self._end()
         self._socket.close()
 
-    def _is_greeting(self, data: bytes) -> bool:
-        """Take bytes from the client: a part or the whole of one greeting, and nothing else."""
+    def _more_comes(self) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(_PATIENCE_MS))
+
+    def _accept(self, data: bytes) -> bool:
+        """Take bytes from the client: one greeting, then frames about requests; say whether that is what they are."""
         try:
             for frame in self._decoder.feed(data):
-                hello_from(frame)
-                if self._greeted:
+                if not self._greeted:
+                    hello_from(frame)
+                    self._greeted = True
+                elif frame.type < FrameType.SUBMIT:
                     return False
-                self._greeted = True
+                else:
+                    self._received.append(frame)
         except ChannelProtocolError:
             return False
         return True

@@ -1,5 +1,9 @@
 """One request on its way: brought to the connection of its key, its frames brought back.
 
+One machine for threads and event loops. Submitting and cancelling block, as questions to actors do. Reading is a generator
+of what it needs, `Wait` or `Work`: `Call.next_frames` does that in the thread of its caller, `loop.LoopReader` without
+blocking the event loop's.
+
 What dies on the way becomes a `StreamError` with a verdict that holds whatever it was, because a connection says `SENDING`
 on the channel before the first byte of a request leaves.
 """
@@ -7,12 +11,15 @@ on the channel before the first byte of a request leaves.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from pixir_actors.actors import messages as m
+from pixir_actors.actors.submission import submission_frame
 from pixir_actors.channel.exchange import ListenerClosed
-from pixir_actors.channel.frame import Frame, FrameType, failure_from, failure_payload
+from pixir_actors.channel.frame import Frame, FrameType, encode, failure_from, failure_payload
 from pixir_actors.channel.inbox import ChannelLost, InboxClosed
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
@@ -34,13 +41,30 @@ PLACEMENTS: Final = 4
 """How often a request that no connection has touched is brought to the next one."""
 
 
-class Call:
-    """One request on its way. Used by one thread at a time, but for `cancel`.
+_SENDING: Final = int(FrameType.SENDING)
+_METADATA: Final = int(FrameType.METADATA)
+_DATA: Final = int(FrameType.DATA)
+_FINISHED: Final = int(FrameType.FINISHED)
 
-    Raises (from the constructor, which submits):
-        StreamError: No connection took the request.
-        InvalidRequest: The connection does not take such a request.
-    """
+
+class Wait(NamedTuple):
+    """Wait for frames; to be answered as `Source.take` would, errors included."""
+
+    source: Source
+    timeout: float
+
+
+class Work(NamedTuple):
+    """Call a function that may block for seconds; to be answered with what it returns or raises."""
+
+    run: Callable[[], Any]
+
+
+Step = Wait | Work
+
+
+class Call:
+    """One request on its way: `submit` it, read it, or `cancel` it. Used by one thread at a time, but for `cancel`."""
 
     def __init__(self, dispatcher: Dispatcher, ask: m.EnsureStarted, submit: m.Submit) -> None:
         self._dispatcher, self._ask, self._submit = dispatcher, ask, submit
@@ -52,68 +76,114 @@ class Call:
         self._retried = False
         self._unanswered = False
         self._connection: Connection | None = None
+        self._direct = False  # whether it went over the channel
+        self._arrived = False  # whether what goes over the channel comes behind it
         self._source: Source | None = None
         self._ended = False
+        self._unwanted = False
+        self._read_out = False
         timeout = submit.settings.timeout
         # The connection ends a request at its time; this side only where that does not.
         self._deadline = None if timeout is None else time.monotonic() + timeout + TIMEOUT_GRACE
+
+    def submit(self) -> None:
+        """Bring the request to its connection. Once, before anything is read; blocks.
+
+        Raises:
+            StreamError: No connection took the request.
+            InvalidRequest: The connection does not take such a request.
+        """
         try:
             self._place()
         except BaseException:
             self.cancel()  # as for an interrupt, after the request was sent
             raise
 
-    def next_frame(self) -> Frame:
-        """Return the next frame that is not about the request's way; the last one is FINISHED or FAILED.
+    def next_frames(self) -> list[Frame]:
+        """Return the next frames that are not about the request's way, at least one, waiting in this thread.
+
+        The last one of all is FINISHED or FAILED.
 
         Raises:
             StreamError: The connection, the actor system or this client is no more.
         """
+        steps = self.read()
         try:
-            return self._over_all(self._next())
+            step = next(steps)
+            while True:
+                try:
+                    answer = step.source.take(step.timeout) if isinstance(step, Wait) else step.run()
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            frames: list[Frame] = end.value
+            return frames
+
+    def read(self) -> Generator[Step, Any, list[Frame]]:
+        """As `next_frames`, for whoever does the steps: an answer is sent, an error thrown into the generator."""
+        try:
+            return self._over_all((yield from self._next()))
         except StreamError as error:
             self._end()
             if not self._retried:
                 raise
             raise exception_from(_overall(error.failure)) from None
 
-    def _next(self) -> Frame:
+    def _next(self) -> Generator[Step, Any, list[Frame]]:
         while True:
-            frame = self._take()
-            if frame.type == FrameType.DATA:
-                self._event_seen = True
-            elif frame.type == FrameType.METADATA:
-                self._metadata_seen = True
-            elif frame.type == FrameType.SENDING:
-                self._sending = True
-                continue
-            elif frame.type == FrameType.QUEUED:
-                continue
-            elif frame.type == FrameType.FAILED and self._moved(frame):
-                self._place(moved=True)
-                continue
-            if frame.type == FrameType.FAILED and failure_from(frame.payload).code is ErrorCode.SLOW_CONSUMER:
-                self.cancel()  # it may have been found slow on this side, and the connection knows nothing of it
-            elif frame.type in (FrameType.FINISHED, FrameType.FAILED):
-                self._end()
-            return frame
+            frames = yield from self._take()
+            failure = failure_from(frames[-1].payload) if frames[-1].type == FrameType.FAILED else None
+            if failure is not None and "moved" in failure.details and not self._dispatcher.closing:
+                yield Work(partial(self._place, moved=True))
+                frames.pop()
+            elif failure is not None and failure.code is ErrorCode.INVALID_PROVIDER_REQUEST:
+                raise self._refused(failure)
+            elif failure is not None and failure.code is ErrorCode.SLOW_CONSUMER:
+                yield Work(self.cancel)  # it may have been found slow on this side, and the connection knows nothing of it
+            if kept := self._noted(frames):
+                return kept
+
+    def _noted(self, frames: list[Frame]) -> list[Frame]:
+        """Take note of what frames say of the request's way; return those that are the caller's."""
+        if not self._event_seen:
+            types = {frame.type for frame in frames}
+            self._sending |= _SENDING in types
+            self._metadata_seen |= _METADATA in types
+            self._event_seen = _DATA in types
+        if frames and frames[-1].type >= _FINISHED:
+            self._read_out = True
+            self._drop()
+        return [frame for frame in frames if frame[0] > _SENDING]
 
     def abandon(self) -> None:
         """Let go of what has been received, without a word to the connection. For destructors: waits for nothing."""
         self._ended = True
-        if self._source is not None:
-            self._source.drop()
+        self._drop()
+
+    def disown(self) -> None:
+        """Say that `cancel` follows: what has not been submitted yet never is. From any thread; waits for nothing."""
+        self._unwanted = True
 
     def cancel(self, *, callback_failed: bool = False) -> None:
-        """Give the request up, if it has not ended. Returns within two seconds, whatever has died. Idempotent."""
-        if self._ended:
+        """Give the request up, if it has not ended. Blocks for two seconds at the most, whatever has died. Idempotent."""
+        # Of one that was read to its end the connection wants to know only how its caller fared with it.
+        if self._ended or (self._read_out and not callback_failed):
             return
-        self._end()
+        self._ended = True
+        if self._source is not None:
+            self._source.close()  # which wakes who waits for its frames
         self._send_cancel(callback_failed=callback_failed)
 
     def _send_cancel(self, *, callback_failed: bool = False) -> None:
-        if self._connection is not None and not self._dispatcher.closing:
-            cancel = m.Cancel(self._submit.request_id, self._submit.channel, callback_failed)
+        if self._connection is None or self._dispatcher.closing:
+            return
+        request_id = self._submit.request_id
+        # Over the channel it arrives before the next request: no answer is needed.
+        frame = encode(Frame(FrameType.CANCEL, callback_failed, request_id, b""))
+        if not (self._arrived and self._link.send(self._connection.connection_id, frame)):
+            cancel = m.Cancel(request_id, self._submit.channel, callback_failed)
             self._link.ask(self._connection.address, cancel, timeout=CANCEL_TIMEOUT)
 
     # Placing
@@ -122,7 +192,9 @@ class Call:
         """Bring the request to a connection that takes it; `moved` says that the last one sent it back untouched."""
         while self._placements < PLACEMENTS:
             self._placements += 1
-            self._check_deadline(Delivery.NOT_SENT)
+            if self._late():
+                self.cancel()
+                raise self._failed(ErrorCode.REQUEST_TIMEOUT, Delivery.NOT_SENT)
             connection = self._dispatcher.connection(self._ask, fresh=moved)
             if self._given_up():  # by another thread, before anything was submitted here
                 raise self._failed(ErrorCode.CANCELLED, Delivery.NOT_SENT)
@@ -137,7 +209,7 @@ class Call:
 
     def _given_up(self) -> bool:
         """Say whether another thread has cancelled meanwhile."""
-        return self._ended
+        return self._ended or self._unwanted
 
     def _taken_all_the_same(self, connection: Connection) -> bool:
         """Find out what has become of a request whose connection did not answer; False if nobody has it, or ever will.
@@ -162,18 +234,36 @@ class Call:
         assert self._source is not None
         source = self._source
         source.bind(connection.connection_id)
-        self._connection = connection
+        self._connection, self._unanswered = connection, False
+        # So from the first: an interrupt may leave it on its way.
+        self._arrived = self._direct = self._link.connected(connection.connection_id)
+        if self._direct and self._send_submit(connection):
+            return True
+        self._arrived = self._direct = False
         answer = self._ask_connection(self._submit, timeout=SUBMIT_TIMEOUT)
         if isinstance(answer, m.Refused):
-            self._end()
-            if answer.failure.code is ErrorCode.INVALID_PROVIDER_REQUEST:
-                details = answer.failure.details
-                raise InvalidRequest(str(details.get("field", "body")), str(details.get("problem", "is not valid")))
-            raise exception_from(answer.failure)
+            raise self._refused(answer.failure)
         # A goodbye to an idle channel may have crossed the request, which then opens another channel.
         source.bind(connection.connection_id)
         # A frame says as much as an answer; its connection may have ended since.
-        return answer is not None or source.started
+        self._arrived = answer is not None or source.started
+        return self._arrived
+
+    def _send_submit(self, connection: Connection) -> bool:
+        frame, request_id = submission_frame(self._submit), self._submit.request_id
+        return frame is not None and self._link.send(connection.connection_id, frame, request_id=request_id)
+
+    def _refused(self, failure: Failure) -> PixirError:
+        self._end()
+        if failure.code is ErrorCode.INVALID_PROVIDER_REQUEST:
+            details = failure.details
+            return InvalidRequest(str(details.get("field", "body")), str(details.get("problem", "is not valid")))
+        return exception_from(failure)
+
+    def _untouched(self) -> bool:
+        """Say whether the request went over a channel that ended before its connection had taken it."""
+        assert self._source is not None
+        return self._direct and not self._source.started and not self._dispatcher.closing
 
     def _renew_source(self) -> None:
         """Have a request id that no connection has seen: what an earlier one may still say must not be taken for ours."""
@@ -183,31 +273,31 @@ class Call:
         limit = self._submit.settings.max_buffered_bytes
         self._source = self._link.open(self._submit.request_id, max_buffered_bytes=limit)
 
-    def _moved(self, frame: Frame) -> bool:
-        return "moved" in failure_from(frame.payload).details and not self._dispatcher.closing
-
     # Waiting
 
-    def _check_deadline(self, delivery: Delivery) -> None:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            self.cancel()
-            raise self._failed(ErrorCode.REQUEST_TIMEOUT, delivery)
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _patience(self, seconds: float) -> float:
         """Return `seconds`, or what is left of the request's time."""
         return seconds if self._deadline is None else max(0.001, min(seconds, self._deadline - time.monotonic()))
 
-    def _take(self) -> Frame:
-        assert self._source is not None
+    def _take(self) -> Generator[Step, Any, list[Frame]]:
         while True:
-            self._check_deadline(self._verdict())
+            if self._late():
+                yield Work(self.cancel)
+                raise self._failed(ErrorCode.REQUEST_TIMEOUT, self._verdict())
+            assert self._source is not None
             try:
-                frame = self._source.get(self._patience(PROBE_AFTER))
-                if frame is None and self._patience(PROBE_AFTER) >= PROBE_AFTER:
-                    frame = self._probe()
+                frames: list[Frame] | None = yield Wait(self._source, self._patience(PROBE_AFTER))
+                if frames is None and self._patience(PROBE_AFTER) >= PROBE_AFTER:
+                    frames = yield from self._probe()
             except ChannelLost:
+                if self._untouched():
+                    yield Work(partial(self._place, moved=True))
+                    continue
                 if self._may_retry():
-                    self._place()
+                    yield Work(self._place)
                     continue
                 code = ErrorCode.CONNECTION_UNRESPONSIVE if self._unanswered else ErrorCode.CONNECTION_LOST
                 # Closing the client, this side did not read to the end.
@@ -218,25 +308,31 @@ class Call:
                 if self._dispatcher.closing:
                     raise self._failed(ErrorCode.SHUTTING_DOWN, self._verdict()) from None
                 raise PixirError(str(closed)) from closed
-            if frame is not None:
-                return frame
+            if frames is not None:
+                return frames
 
-    def _probe(self) -> Frame | None:
+    def _probe(self) -> Generator[Step, Any, list[Frame] | None]:
         """Nothing has come for a while: find out whether the connection is alive and still has the request.
 
         Returns:
-            A frame that came meanwhile, or None: go on waiting.
+            Frames that came meanwhile, or None: go on waiting.
         """
+        assert self._source is not None
+        held = yield Work(self._holds)
+        if held is not False:
+            return None
+        frames: list[Frame] | None = yield Wait(self._source, LAST_FRAMES)
+        if frames is None:
+            raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict())
+        return frames
+
+    def _holds(self) -> bool | None:
+        """Ask the connection whether it has the request; None where it does not say, and has been examined."""
         assert self._source is not None
         answer = self._ask_connection(m.Probe(self._submit.request_id, self._submit.channel), timeout=PROBE_TIMEOUT)
         if answer is None and self._source.lost is None:
             self._examine()
-        if answer is None or answer.held:
-            return None
-        frame = self._source.get(LAST_FRAMES)
-        if frame is None:
-            raise self._failed(ErrorCode.CONNECTION_LOST, self._verdict())
-        return frame
+        return None if answer is None else bool(answer.held)
 
     def _examine(self) -> None:
         """Have a connection that does not answer examined: killed, its channel breaks after its last word, which says
@@ -264,12 +360,12 @@ class Call:
         # A channel that broke had held the word that the request is being sent; where it has not, there is no telling.
         return Delivery.NOT_SENT if lost and not self._sending else Delivery.AMBIGUOUS
 
-    def _over_all(self, frame: Frame) -> Frame:
-        """Return the frame with the verdict over all attempts, should it be the end of the second one."""
-        if not self._retried or not frame.payload or frame.type not in (FrameType.FINISHED, FrameType.FAILED):
-            return frame
-        whole = failure_payload(_overall(failure_from(frame.payload)))
-        return Frame(frame.type, frame.kind, frame.request_id, whole)
+    def _over_all(self, frames: list[Frame]) -> list[Frame]:
+        """Put the verdict over all attempts into the last frame, should it be the end of the second one."""
+        last = frames[-1]
+        if self._retried and last.payload and last.type >= _FINISHED:
+            frames[-1] = last._replace(payload=failure_payload(_overall(failure_from(last.payload))))
+        return frames
 
     def _may_retry(self) -> bool:
         """Say whether the caller wants a request again that may have run, and it has not been sent again yet."""
@@ -288,8 +384,12 @@ class Call:
 
     def _end(self) -> None:
         self._ended = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """Want no more frames. Waits for nothing, as this may be an event loop's thread, or a destructor."""
         if self._source is not None:
-            self._source.close()
+            self._source.drop()
 
 
 def _overall(failure: Failure) -> Failure:

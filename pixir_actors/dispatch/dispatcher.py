@@ -12,6 +12,7 @@ from pixir_actors.errors import (
     Delivery,
     ErrorCode,
     Failure,
+    PixirError,
     StreamError,
     SystemStartFailed,
     exception_from,
@@ -79,7 +80,10 @@ class Dispatcher:
             Whether its process has ended; None when the supervisor does not answer either.
         """
         suspect = m.Suspect(self.link.number(), connection.connection_id)
-        answer = self._ask_supervisor(suspect, timeout=EXAMINE_TIMEOUT)
+        try:
+            answer = self._ask_supervisor(suspect, timeout=EXAMINE_TIMEOUT)
+        except PixirError:  # there is no system any more to ask
+            answer = None
         return None if answer is None else bool(answer.ended)
 
     def ask_supervisor(self, question: Any) -> Any:

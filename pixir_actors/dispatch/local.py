@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -15,7 +14,8 @@ from thespian.actors import ActorExitRequest
 from pixir_actors.actors.messages import Batch, BatchAck, answers
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.inbox import Loss
-from pixir_actors.dispatch.link import ASK_SLICE, Source, supervisor_of
+from pixir_actors.dispatch.link import Source
+from pixir_actors.dispatch.questions import ASK_SLICE, supervisor_of
 from pixir_actors.errors import PixirError
 
 MAX_ADDRESSES: Final = 4096
@@ -75,6 +75,9 @@ class LocalLink:
     def connected(self, connection_id: str) -> bool:
         return False  # asking costs next to nothing here
 
+    def send(self, connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+        return False  # there are no channels here
+
     def met(self, connection_id: str, address: Any) -> None:
         self._addresses[connection_id] = address
         if len(self._addresses) > MAX_ADDRESSES:
@@ -126,7 +129,7 @@ class LocalSource:
 
     def __init__(self, link: LocalLink, request_id: int) -> None:
         self._link, self._request_id = link, request_id
-        self._frames: deque[Frame] = deque()
+        self._frames: list[Frame] = []
         self.started = False
 
     def put(self, frame: Frame) -> None:
@@ -134,14 +137,15 @@ class LocalSource:
         self.started = True
         self._frames.append(frame)
 
-    def get(self, timeout: float | None = None) -> Frame | None:
+    def take(self, timeout: float | None = None) -> list[Frame] | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._frames:
             left = ASK_SLICE if deadline is None else min(ASK_SLICE, deadline - time.monotonic())
             if left <= 0:
                 return None
             self._link.pump(left)
-        return self._frames.popleft()
+        frames, self._frames = self._frames, []
+        return frames
 
     def bind(self, connection_id: str) -> None:
         pass

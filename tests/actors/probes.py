@@ -61,7 +61,7 @@ class Probe(ShellActor):
     def defect(self) -> None:
         self.defects += 1
 
-    def exiting(self) -> None:
+    def exiting(self, sender: Any) -> None:
         if self.pipe is not None:
             for fd in self.pipe:
                 os.close(fd)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import reporter
 from pixir_actors.actors.connection import ConnectionActor
-from pixir_actors.channel import FrameType, Listener
+from pixir_actors.actors.sink import ChannelSink
+from pixir_actors.actors.submission import submission_frame
+from pixir_actors.channel import ChannelLost, Frame, FrameType, Inbox, InboxClosed, Listener
+from pixir_actors.channel.frame import GOODBYE, encode, failure_from, hello, metadata_from
 from pixir_actors.core import actions as do
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Via
@@ -36,6 +40,7 @@ from tests.actors.fakes import (
     submit,
     user,
 )
+from tests.channel.conftest import get
 from tests.conftest import until, within
 
 QUIET = Settings(keepalive_interval=None, max_connection_age=None)
@@ -460,7 +465,7 @@ def test_a_client_s_frames_travel_on_its_channel_and_its_end_is_heard(begun: Pee
         begun.sent(1)
         begun.transport.push(created(), delta("a"))
         room.run(lambda: begun.actor._conn.turn is not None and begun.actor._conn.turn.shown)
-        kinds = [frame.type for frame in iter(lambda: inbox.get(within(0.1)), None)]
+        kinds = [frame.type for frame in iter(lambda: get(inbox, within(0.1)), None)]
         assert kinds[:3] == [FrameType.QUEUED, FrameType.SENDING, FrameType.METADATA]
         assert kinds[-1] == FrameType.DATA
 
@@ -468,6 +473,234 @@ def test_a_client_s_frames_travel_on_its_channel_and_its_end_is_heard(begun: Pee
     assert room.batches == []
     begun.turn(2)
     assert room.evidence(2)["continuation_reset_reason"] == "caller_gone"
+
+
+# Over a client's channel
+
+
+class Line:
+    """A client whose channel to the connection is up."""
+
+    def __init__(self, listener: Listener, begun: Peer, room: Room) -> None:
+        self.listener, self._peer, self._room = listener, begun, room
+        self._inboxes: dict[int, Inbox] = {}
+        self._frames: dict[int, list[Frame]] = {}
+        made = submit(1000, settings=QUIET)
+        self._open(1000)
+        by_message = {name: getattr(made, name) for name in m.Submit.__slots__} | {"channel": listener.path}
+        assert room.ask(begun.address, m.Submit(**by_message)) == m.Accepted(1000, "c-1")
+        room.run(lambda: begun.dialer.transports and begun.transport.sent)
+        begun.transport.push(created("resp_0"), completed("resp_0"))
+        assert self.ended(1000).type == FrameType.FINISHED
+        self.already = len(begun.transport.sent)
+
+    def submit(self, request_id: int, *items: Any, times: int = 1) -> None:
+        encoded = submission_frame(submit(request_id, *items, settings=QUIET))
+        assert encoded is not None
+        self._open(request_id)
+        self.send(encoded * times)
+
+    def send(self, data: bytes) -> None:
+        assert self.listener.send("c-1", data)
+
+    def cancel(self, request_id: int, *, callback_failed: bool = False) -> None:
+        self.send(encode(Frame(FrameType.CANCEL, callback_failed, request_id, b"")))
+
+    def frames(self, request_id: int) -> list[Frame]:
+        with suppress(ChannelLost, InboxClosed):
+            self._frames[request_id] += self._inboxes[request_id].take(0) or ()
+        return self._frames[request_id]
+
+    def ended(self, request_id: int) -> Frame:
+        self._room.run(lambda: [one for one in self.frames(request_id) if one.type >= FrameType.FINISHED])
+        self._room.run()
+        [last] = [one for one in self.frames(request_id) if one.type >= FrameType.FINISHED]
+        return last
+
+    def sent(self, count: int) -> None:
+        """Wait until so many requests were written since the channel is up; no more may be."""
+        self._room.run(lambda: len(self._peer.transport.sent) >= self.already + count)
+        self._room.run()
+        assert len(self._peer.transport.sent) == self.already + count
+
+    def _open(self, request_id: int) -> None:
+        if request_id not in self._inboxes:
+            self._inboxes[request_id] = self.listener.open(request_id, max_buffered_bytes=1_000_000)
+            self._frames[request_id] = []
+
+
+@pytest.fixture
+def line(begun: Peer, room: Room) -> Iterator[Line]:
+    with closing(Listener()) as listener:
+        yield Line(listener, begun, room)
+
+
+def test_a_request_may_come_over_the_channel_and_is_answered_there(begun: Peer, room: Room, line: Line) -> None:
+    line.submit(2, user("hello"))
+    line.sent(1)
+    begun.transport.push(created(), delta("a"), completed())
+
+    assert line.ended(2).type == FrameType.FINISHED
+    kinds = [frame.type for frame in line.frames(2)]
+    assert kinds[:3] == [FrameType.QUEUED, FrameType.SENDING, FrameType.METADATA]
+    assert not room.has(m.Accepted)
+    assert room.batches == []
+
+
+def test_one_that_comes_twice_runs_once(begun: Peer, line: Line) -> None:
+    line.submit(2, times=2)
+    line.submit(3)
+    line.sent(1)
+    for number, response in ((2, "resp_2"), (3, "resp_3")):
+        begun.transport.push(created(response), completed(response))
+        assert line.ended(number).type == FrameType.FINISHED
+    line.sent(2)
+
+
+def test_a_cancel_comes_behind_its_request_and_before_the_next(begun: Peer, room: Room, line: Line) -> None:
+    """All three are there at once."""
+    for cancelled in (2, 3):
+        line.submit(cancelled)
+        line.cancel(cancelled)
+    line.submit(4)
+
+    for cancelled in (2, 3):
+        assert failure_from(line.ended(cancelled).payload).code is ErrorCode.CANCELLED
+    room.run(lambda: any(one.type == FrameType.SENDING for one in line.frames(4)) and begun.transport.sent)
+    begun.transport.push(created(), completed())
+    assert line.ended(4).type == FrameType.FINISHED
+
+
+def test_a_cancel_of_what_is_not_there_changes_nothing(begun: Peer, line: Line) -> None:
+    for unknown in (999, 1000, 2**64 - 1):
+        line.cancel(unknown)
+    line.submit(2)
+    line.sent(1)
+    begun.transport.push(created(), completed())
+
+    assert line.ended(2).type == FrameType.FINISHED
+
+
+def test_that_the_caller_s_code_failed_over_the_last_answer_is_heard_over_the_channel(
+    begun: Peer, room: Room, line: Line
+) -> None:
+    line.cancel(1000, callback_failed=True)
+    line.submit(2)
+    room.run(lambda: any(one.type == FrameType.SENDING for one in line.frames(2)) and begun.transport.sent)
+    begun.transport.push(created(), completed())
+    assert line.ended(2).type == FrameType.FINISHED
+
+    [evidence, *_] = [metadata_from(one.payload) for one in line.frames(2) if one.type == FrameType.METADATA]
+    assert evidence["continuation_reset_reason"] == "stream_callback_failed"
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(8), b"\xff" * 40, b"sk-canary" * 9])
+def test_what_is_no_request_is_refused_and_disturbs_nobody(
+    begun: Peer, room: Room, line: Line, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.submit(2)
+    line._open(3)
+    line.send(encode(Frame(FrameType.SUBMIT, 0, 3, payload)))
+    failure = failure_from(line.ended(3).payload)
+    assert (failure.code, failure.delivery) == (ErrorCode.INVALID_PROVIDER_REQUEST, Delivery.NOT_SENT)
+    assert "canary" not in repr(failure) + caplog.text
+    line.sent(1)
+    begun.transport.push(created(), completed())
+
+    assert line.ended(2).type == FrameType.FINISHED
+    assert begun.status().queue_length == 0
+
+
+@pytest.mark.parametrize("fields", [one for one in STRANGE if type(next(iter(one.values()))) is Secret], ids=repr)
+def test_a_request_that_no_client_would_send_is_refused_over_the_channel_as_well(
+    begun: Peer, line: Line, fields: dict[str, Any]
+) -> None:
+    made = submit(2, settings=QUIET)
+    strange = m.Submit(**{name: getattr(made, name) for name in m.Submit.__slots__} | fields)
+    encoded = submission_frame(strange)
+    assert encoded is not None
+    line._open(2)
+    line.send(encoded)
+
+    failure = failure_from(line.ended(2).payload)
+    assert (failure.code, failure.delivery) == (ErrorCode.INVALID_PROVIDER_REQUEST, Delivery.NOT_SENT)
+    line.sent(0)
+
+
+@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, hello("c"), GOODBYE], ids=range(4))
+def test_a_client_that_stops_making_sense_has_gone_and_the_connection_goes_on(
+    begun: Peer, room: Room, line: Line, noise: bytes
+) -> None:
+    line.submit(2)
+    line.sent(1)
+    transport = begun.transport
+    line.send(noise)
+    room.run(lambda: transport.closed)
+
+    assert [one.type for one in line.frames(2)][-1] != FrameType.FINISHED
+    assert not begun.actor.ended
+    begun.turn(5)
+    assert room.evidence(5)["continuation_reset_reason"] == "caller_gone"
+
+
+def test_what_cannot_be_said_to_be_sent_is_not_sent(begun: Peer, room: Room, line: Line) -> None:
+    """A caller whose channel ends without that word brings its request to another connection."""
+    transport = begun.transport
+    line.submit(2)
+    actor = begun.actor
+    [sink] = actor._outbox._channels.values()
+    assert isinstance(sink, ChannelSink)
+    # Its own end breaks in the very moment in which the request is taken.
+    taken = actor._take_in
+
+    def broken(made: m.Submit, sender: Any) -> None:
+        sink._sender._socket.shutdown(socket.SHUT_WR)
+        taken(made, sender)
+
+    actor._take_in = broken  # type: ignore[method-assign]
+    room.run(lambda: transport.closed)
+
+    line.sent(0)
+    assert line.frames(2) == []
+    assert begun.status().queue_length == 0
+
+
+def test_a_defect_in_one_request_does_not_cost_those_behind_it(
+    begun: Peer, room: Room, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        monkeypatch.undo()
+        raise RuntimeError("sk-canary")
+
+    monkeypatch.setattr(module, "submission_from", fails)
+    frames = [submission_frame(submit(number, settings=QUIET)) for number in (2, 3)]
+    for number in (2, 3):
+        line._open(number)
+    line.send(b"".join(frame for frame in frames if frame is not None))
+    room.run(lambda: any(one.type == FrameType.SENDING for one in line.frames(3)) and begun.transport.sent)
+    begun.transport.push(created(), completed())
+
+    assert line.ended(3).type == FrameType.FINISHED
+
+
+def test_one_that_lingers_sends_back_what_comes_over_the_channel(begun: Peer, room: Room, line: Line) -> None:
+    room.tell(begun.address, c.StopConnection(ErrorCode.CANCELLED, linger=True))
+    line.submit(2)
+
+    failure = failure_from(line.ended(2).payload)
+    assert (failure.delivery, bool(failure.details["moved"])) == (Delivery.NOT_SENT, True)
+
+
+def test_a_question_by_message_does_not_overtake_a_request_over_the_channel(
+    begun: Peer, room: Room, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be said not to be there, and its caller would take it for lost."""
+    monkeypatch.setattr(begun.actor.watch, "dispatch", lambda: None)
+    line.submit(2)
+
+    assert room.ask(begun.address, m.Probe(2, line.listener.path)) == m.Probed(2, True)
+    assert room.ask(begun.address, m.Cancel(2, line.listener.path)) == m.Probed(2, False)
+    assert failure_from(line.ended(2).payload).code is ErrorCode.CANCELLED
 
 
 # The supervisor

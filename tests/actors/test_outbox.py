@@ -14,9 +14,10 @@ from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.sink import UNACKNOWLEDGED, Sink
 from pixir_actors.actors.watch import Watch
 from pixir_actors.channel import ChannelUnavailable, Listener
-from pixir_actors.channel.frame import Frame, FrameType
+from pixir_actors.channel.frame import Frame, FrameType, encode
 from pixir_actors.core.server_event import Tag
 from tests.actors.fakes import submit
+from tests.channel.conftest import get
 from tests.conftest import until, within
 
 NOW = 100.0
@@ -30,12 +31,14 @@ class Box:
         self.sent: list[tuple[Any, Batch]] = []
         self.gone: list[Sink] = []
         self.drained: list[Sink] = []
+        self.heard: list[tuple[str, Frame]] = []
         self.outbox = Outbox(
             "c-1",
             watch,
             send=lambda to, batch: self.sent.append((to, batch)),
             on_gone=self.gone.append,
             on_drained=self.drained.append,
+            on_frame=lambda channel, frame: self.heard.append((channel, frame)),
         )
 
     def frames(self, requester: str) -> list[Frame]:
@@ -136,6 +139,35 @@ def test_a_ticket_is_overfull_when_its_receiver_leaves_more_unread_than_it_allow
     assert list(box.outbox.overfull()) == []
 
 
+def test_all_is_taken_when_the_last_batch_was_acknowledged(box: Box) -> None:
+    outbox = box.outbox
+    assert outbox.all_taken()
+    first, second = outbox.hold(submit(7), "one"), outbox.hold(submit(7), "other")
+    outbox.put(first.number, FrameType.FINISHED)
+    assert not outbox.all_taken(), "it has not even left"
+    outbox.flush(NOW)
+    assert not outbox.all_taken()
+    outbox.acknowledged("one", 1, NOW)
+    assert outbox.all_taken(), "the other one was sent nothing"
+    outbox.put(second.number, FrameType.DATA, b"{}")
+    outbox.flush(NOW)
+    outbox.put(second.number, FrameType.FINISHED)
+    outbox.flush(NOW)
+    outbox.acknowledged("other", 1, NOW)
+    assert not outbox.all_taken(), "what waited for the first batch is the second"
+    outbox.acknowledged("other", 2, NOW)
+    assert outbox.all_taken()
+
+
+def test_a_requester_that_has_gone_takes_nothing_and_is_not_waited_for(box: Box) -> None:
+    ticket = box.outbox.hold(submit(7), "one")
+    box.outbox.put(ticket.number, FrameType.FINISHED)
+    box.outbox.flush(NOW)
+    box.outbox.drop(ticket.sink)
+
+    assert box.outbox.all_taken()
+
+
 def test_a_requester_that_does_not_acknowledge_is_reported_by_the_sweep(box: Box) -> None:
     ticket = box.outbox.hold(submit(1), "asker")
     box.outbox.put(ticket.number, FrameType.DATA, b"x")
@@ -228,7 +260,7 @@ def test_requests_of_one_client_share_a_channel(box: Box, listener: Listener, wa
     box.outbox.flush(NOW)
 
     for number, inbox in enumerate(inboxes, 1):
-        frame = inbox.get(within(5))
+        frame = get(inbox, within(5))
         assert frame is not None
         assert frame.payload == b"for %d" % number
 
@@ -270,3 +302,45 @@ def test_the_end_of_a_client_names_its_sink_and_the_next_request_opens_another(
     box.outbox.flush(NOW)
     assert list(box.outbox) == []
     assert len(watch) == 0
+
+
+def test_what_a_client_sends_comes_with_the_name_of_its_channel(box: Box, listener: Listener, watch: Watch) -> None:
+    box.outbox.hold(on_channel(1, listener), None)
+    assert until(lambda: "c-1" in listener._by_connection)
+    cancel = Frame(FrameType.CANCEL, 0, 1, b"")
+    listener.send("c-1", encode(cancel))
+
+    def come() -> bool:
+        watch.dispatch()
+        return bool(box.heard)
+
+    assert until(come)
+    assert box.heard == [(listener.path, cancel)]
+
+
+def test_what_a_client_has_sent_by_now_is_heard_when_it_is_listened_to(
+    box: Box, listener: Listener, watch: Watch
+) -> None:
+    """A question by message must not overtake what went over the channel before it."""
+    box.outbox.hold(on_channel(1, listener), None)
+    assert until(lambda: "c-1" in listener._by_connection)
+    listener.send("c-1", encode(Frame(FrameType.CANCEL, 0, 1, b"")))
+    for other in (None, "/another"):
+        box.outbox.listen(other)
+    assert box.heard == []
+
+    box.outbox.listen(listener.path)
+    assert [frame.request_id for _, frame in box.heard] == [1]
+
+
+def test_a_request_that_was_not_taken_in_is_answered_over_its_channel(
+    box: Box, listener: Listener, watch: Watch
+) -> None:
+    refused = listener.open(7, max_buffered_bytes=100_000)
+    box.outbox.hold(on_channel(1, listener), None)
+    box.outbox.refuse("/another", 7, b"{}")
+    box.outbox.refuse(listener.path, 7, b'{"a": 1}')
+
+    frame = get(refused, within(5))
+    assert frame == Frame(FrameType.FAILED, 0, 7, b'{"a": 1}')
+    assert len(list(box.outbox)) == 1

@@ -14,6 +14,7 @@ from pixir_actors.actors.sink import UNACKNOWLEDGED, ChannelSink, MessageSink
 from pixir_actors.actors.watch import Watch
 from pixir_actors.channel import Listener, Sender
 from pixir_actors.channel.frame import Frame, FrameType, encode
+from tests.channel.conftest import get
 from tests.conftest import until, within
 
 SLICE = 32 * 1024
@@ -137,14 +138,25 @@ def drained() -> list[ChannelSink]:
 
 
 @pytest.fixture
+def heard() -> list[Frame]:
+    return []
+
+
+@pytest.fixture
 def open_sink(
-    listener: Listener, watch: Watch, gone: list[ChannelSink], drained: list[ChannelSink]
+    listener: Listener, watch: Watch, gone: list[ChannelSink], drained: list[ChannelSink], heard: list[Frame]
 ) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_one(connection_id: str = "c-1") -> ChannelSink:
             sender = Sender.connect(listener.path, connection_id=connection_id)
-            sink = ChannelSink(sender, watch, on_gone=gone.append, on_drained=drained.append)
+            sink = ChannelSink(
+                sender,
+                watch,
+                on_gone=gone.append,
+                on_drained=drained.append,
+                on_frame=lambda _, frame: heard.append(frame),
+            )
             stack.callback(sink.close)
             return sink
 
@@ -169,7 +181,7 @@ def test_frames_reach_the_inbox_in_order(open_sink: Open, listener: Listener, wa
     sink.write(data(1, b"one") + data(1, b"two"))
     sink.write(encode(Frame(FrameType.FINISHED, 0, 1, b"")))
 
-    got = [inbox.get(within(5)) for _ in range(3)]
+    got = [get(inbox, within(5)) for _ in range(3)]
     assert [frame.payload for frame in got if frame] == [b"one", b"two", b""]
     assert sink.buffered() == 0
     watch.dispatch()  # the listener's greeting
@@ -198,7 +210,7 @@ def test_a_consumer_that_does_not_read_fills_the_buffer_until_it_does(
     received = 0
     while received < 400:
         watch.dispatch()
-        if inbox.get(0.001) is not None:
+        if get(inbox, 0.001) is not None:
             received += 1
     assert sink.buffered() == 0
     assert drained[0] is sink
@@ -245,7 +257,7 @@ def test_a_closed_sink_says_goodbye(open_sink: Open, listener: Listener, watch: 
     sink = open_sink("c-7")
     inbox.bind("c-7")
     sink.write(data(1, b"one"))
-    assert inbox.get(within(5)) is not None
+    assert get(inbox, within(5)) is not None
     later = listener.open(2, max_buffered_bytes=MIB)
     later.bind("c-7")
 
@@ -256,3 +268,100 @@ def test_a_closed_sink_says_goodbye(open_sink: Open, listener: Listener, watch: 
     assert later.lost is not None
     assert later.lost.clean, "a request that it had not taken may go elsewhere"
     assert len(watch) == 0
+
+
+SUBMIT = Frame(FrameType.SUBMIT, 0, 1, b"{}")
+
+
+def up(listener: Listener, watch: Watch) -> None:
+    """Wait until the channel is up, and its greeting read."""
+    assert until(lambda: "c-1" in listener._by_connection)
+    watch.dispatch()
+
+
+def test_what_the_client_sends_is_handed_on_in_order(
+    open_sink: Open, listener: Listener, watch: Watch, heard: list[Frame], gone: list[ChannelSink]
+) -> None:
+    open_sink()
+    up(listener, watch)
+    cancel = Frame(FrameType.CANCEL, 1, 1, b"")
+    for frame in (SUBMIT, cancel):
+        listener.send("c-1", encode(frame))
+
+    assert settled(watch, lambda: len(heard) >= 2)
+    assert heard == [SUBMIT, cancel]
+    assert gone == []
+    assert not never_sleeps(watch)
+
+
+def test_what_is_there_can_be_read_before_the_watch_shows_it(
+    open_sink: Open, listener: Listener, watch: Watch, heard: list[Frame]
+) -> None:
+    sink = open_sink()
+    up(listener, watch)
+    listener.send("c-1", encode(SUBMIT))
+
+    assert until(lambda: sink.read() and heard)
+    assert heard == [SUBMIT]
+
+
+def test_a_frame_that_cannot_be_dealt_with_does_not_cost_the_others(
+    listener: Listener, watch: Watch
+) -> None:
+    """A defect is answered to those it is about; who came behind is waiting, too."""
+    heard: list[int] = []
+
+    def deal(_: ChannelSink, frame: Frame) -> None:
+        heard.append(frame.request_id)
+        if frame.request_id == 1:
+            raise RuntimeError
+
+    sender = Sender.connect(listener.path, connection_id="c-1")
+    sink = ChannelSink(sender, watch, on_gone=lambda _: None, on_drained=lambda _: None, on_frame=deal)
+    try:
+        up(listener, watch)
+        listener.send("c-1", b"".join(encode(SUBMIT._replace(request_id=number)) for number in (1, 2, 3)))
+        with pytest.raises(RuntimeError):
+            assert settled(watch, lambda: False)
+        assert heard == [1]
+
+        watch.dispatch()
+        assert heard == [1, 2, 3]
+    finally:
+        sink.close()
+
+
+@pytest.mark.parametrize("how", ["a fault", "the end"])
+def test_an_end_that_is_found_between_two_rounds_of_the_watch_is_told(
+    open_sink: Open, listener: Listener, watch: Watch, heard: list[Frame], gone: list[ChannelSink], how: str
+) -> None:
+    """The poll may not show it: all that there was to read has been read."""
+    sink = open_sink()
+    up(listener, watch)
+    listener.send("c-1", encode(SUBMIT))
+    if how == "a fault":
+        listener.send("c-1", b"\xff" * 50)
+    else:
+        listener.close()
+
+    assert until(lambda: not sink.read())
+    assert gone == [], "not from within what asked"
+    watch.dispatch()
+    assert gone == [sink]
+    assert heard in ([SUBMIT], [])
+
+
+def test_what_was_written_is_delivered_when_the_kernel_has_it_for_a_client_that_is_there(
+    open_sink: Open, listener: Listener, watch: Watch
+) -> None:
+    sink = open_sink()
+    assert sink.delivered()
+    sink.write(data(1, b"x" * 3 * MIB))
+    assert not sink.delivered()
+    assert settled(watch, lambda: not sink.buffered())
+    assert sink.delivered()
+    listener.close()
+    sink.write(data(1, b"x"))
+
+    assert sink.buffered() == 0
+    assert not sink.delivered(), "it went nowhere"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 
-from pixir_actors.channel import Frame, FrameType, Listener, Sender
+from pixir_actors.channel import Frame, FrameType, Inbox, Listener, Sender
 from pixir_actors.channel.frame import encode
 from tests.conftest import within
 
@@ -31,6 +33,17 @@ def data(request_id: int, text: str = "") -> bytes:
 
 def finished(request_id: int) -> bytes:
     return encode(frame(request_id, type=FrameType.FINISHED))
+
+
+_TAKEN: WeakKeyDictionary[Inbox, deque[Frame]] = WeakKeyDictionary()
+
+
+def get(inbox: Inbox, timeout: float | None = None) -> Frame | None:
+    """Return the next frame, of those that an inbox gives out several at a time; None as `take`."""
+    taken = _TAKEN.setdefault(inbox, deque())
+    if not taken:
+        taken.extend(inbox.take(timeout) or ())
+    return taken.popleft() if taken else None
 
 
 def deadline() -> float:

@@ -17,8 +17,9 @@ from pixir_actors.channel import (
 from pixir_actors.channel import exchange as module
 from pixir_actors.channel.exchange import Channel, Exchange
 from pixir_actors.channel.frame import failure_from
+from pixir_actors.channel.inbox import MOST
 from pixir_actors.errors import Delivery, ErrorCode
-from tests.channel.conftest import frame
+from tests.channel.conftest import frame, get
 
 SLICE = 1000
 NOT_CLEAN = Loss(clean=False)
@@ -27,9 +28,9 @@ NOT_CLEAN = Loss(clean=False)
 class Desk:
     """An exchange, and the channels it has let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, slice_bytes: int = SLICE) -> None:
         self.released: list[Channel] = []
-        self.exchange = Exchange(SLICE, self.released.append)
+        self.exchange = Exchange(slice_bytes, self.released.append)
 
     def open(self, request_id: int, limit: int = 5000) -> Inbox:
         return self.exchange.open(request_id, max_buffered_bytes=limit)
@@ -58,16 +59,14 @@ def texts(inbox: Inbox) -> list[str]:
     """Take all that is there."""
     taken = []
     while inbox.unread_bytes:
-        got = inbox.get(0)
-        assert got is not None
-        taken.append(got.payload.decode())
+        taken += [one.payload.decode() for one in inbox.take(0) or ()]
     return taken
 
 
 def loss(inbox: Inbox) -> Loss:
     while True:
         try:
-            assert inbox.get(0) is not None
+            assert get(inbox, 0) is not None
         except ChannelLost as lost:
             assert lost.loss == inbox.lost
             return lost.loss
@@ -141,6 +140,16 @@ def test_a_closed_inbox_takes_nothing_and_its_id_is_free(desk: Desk) -> None:
 
     assert inbox.unread_bytes == 0
     assert texts(again) == ["b"]
+
+
+def test_a_consumer_that_is_called_is_called_when_its_inbox_is_closed(desk: Desk) -> None:
+    inbox, called = desk.open(1), []
+    inbox.on_ready = lambda: called.append(desk.exchange.lock.locked())
+    inbox.close()
+
+    assert called == [False]
+    with pytest.raises(InboxClosed):
+        inbox.take_ready()
 
 
 def test_an_id_is_open_once_and_within_64_bits(desk: Desk) -> None:
@@ -226,7 +235,7 @@ def test_after_a_clean_loss_binding_again_waits_for_the_connection(desk: Desk) -
     desk.exchange.leave(channel, goodbye=True)
     inbox.bind("c")
     assert inbox.lost is None
-    assert inbox.get(0) is None
+    assert get(inbox, 0) is None
     channel = desk.join()
     desk.exchange.leave(channel, goodbye=False)
 
@@ -312,6 +321,66 @@ def test_a_newer_channel_of_a_connection_takes_over_what_has_not_begun(desk: Des
     assert not desk.exchange.connected("c")
 
 
+def submitted(desk: Desk, request_id: int, channel: Channel) -> bool:
+    with desk.exchange.lock:
+        return desk.exchange.submitted(request_id, channel)
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_a_request_that_went_over_a_channel_is_lost_with_it_whatever_came_since(desk: Desk, goodbye: bool) -> None:
+    """The newer channel knows nothing of it: nobody would answer."""
+    inbox, old = desk.open(1), desk.join()
+    inbox.bind("c")
+    assert submitted(desk, 1, old)
+    desk.join()
+    desk.exchange.leave(old, goodbye=goodbye)
+
+    assert loss(inbox) == Loss(clean=goodbye)
+
+
+@pytest.mark.parametrize("first", ["leaves", "is replaced"])
+def test_a_request_shares_the_fate_of_the_channel_it_went_over_not_of_the_one_it_was_bound_to(
+    desk: Desk, first: str
+) -> None:
+    """Between binding and sending one channel may have gone and another come: its request is under way, and not lost."""
+    inbox, old = desk.open(1), desk.join()
+    inbox.bind("c")
+    if first == "leaves":
+        desk.exchange.leave(old, goodbye=True)
+    new = desk.join()
+    assert submitted(desk, 1, new)
+    if first == "is replaced":
+        desk.exchange.leave(old, goodbye=False)
+
+    assert inbox.lost is None
+    desk.deliver(new, frame(1, "a"))
+    assert texts(inbox) == ["a"]
+    desk.exchange.leave(new, goodbye=False)
+    assert loss(inbox) == NOT_CLEAN
+
+
+def test_a_request_whose_inbox_has_come_to_its_end_is_not_to_be_sent(desk: Desk) -> None:
+    """Its caller has been told, and may be on the way to another connection with it."""
+    closed, broken, channel = desk.open(1), desk.open(2), desk.join()
+    closed.close()
+    broken.bind("c")
+    desk.exchange.leave(channel, goodbye=False)
+    newer = desk.join()
+
+    assert [submitted(desk, number, newer) for number in (1, 2, 3)] == [False] * 3
+    assert loss(broken) == NOT_CLEAN
+
+
+def test_a_request_that_is_sent_over_a_held_channel_lets_it_go(desk: Desk) -> None:
+    slow, inbox, channel = desk.open(1), desk.open(2), desk.join()
+    assert not desk.deliver(channel, frame(1, "x" * 2 * SLICE))
+    assert submitted(desk, 2, channel)
+
+    assert desk.released == [channel]
+    assert not slow.held
+    assert inbox.place is channel
+
+
 def test_shutting_loses_all_that_has_not_ended(desk: Desk) -> None:
     running, behind, bound, alone, done, channel = *map(desk.open, (1, 2, 3, 4, 5)), desk.join()
     bound.bind("not yet")
@@ -332,18 +401,35 @@ def big(request_id: int, size: int = 500) -> Frame:
     return frame(request_id, "x" * (size - 14))
 
 
-def test_a_single_consumer_holds_its_channel_and_lets_it_go_at_half(desk: Desk) -> None:
-    inbox, channel = desk.open(1), desk.join()
-    assert desk.deliver(channel, big(1), big(1))
-    assert not desk.deliver(channel, big(1))
-    inbox.get()
-    assert desk.released == []
-    inbox.get()
+def test_a_single_consumer_holds_its_channel_and_lets_it_go_at_half() -> None:
+    desk = Desk(slice_bytes=5000)
+    inbox, channel = desk.open(1, limit=9000), desk.join()
+    for _ in range(MOST):
+        assert desk.deliver(channel, frame(1))
+    assert not desk.deliver(channel, *[big(1)] * 3)
+    assert not desk.deliver(channel, *[big(1)] * 3)
+    assert len(inbox.take(0) or ()) == MOST
+    assert desk.released == [], "more than half a slice is left"
+    assert len(inbox.take(0) or ()) == 6
     assert desk.released == [channel]
-    inbox.get()
+
+    assert desk.deliver(channel, big(1))
+    assert desk.released == [channel]
+
+
+def test_one_that_may_not_wait_for_the_lock_lets_its_channel_go_when_the_lock_is_free(desk: Desk) -> None:
+    inbox, channel = desk.open(1), desk.join()
+    assert not desk.deliver(channel, big(1), big(1), big(1))
+    assert len(inbox.take_ready() or ()) == 3
+    assert inbox.to_resume
+
+    with desk.exchange.lock:
+        assert not inbox.resume(wait=False)
+    assert desk.released == []
+    assert inbox.resume(wait=False)
 
     assert desk.released == [channel]
-    assert desk.deliver(channel, big(1))
+    assert not inbox.to_resume
 
 
 @pytest.mark.parametrize("arrival", ["bound", "first frame"])
@@ -401,7 +487,7 @@ def test_what_is_unread_beyond_the_limit_fails_the_slow_one_only(desk: Desk) -> 
         desk.deliver(channel, big(1))
     desk.deliver(channel, end(1), frame(2, "b"))
 
-    frames = [slow.get(0) for _ in range(6)]
+    frames = [get(slow, 0) for _ in range(6)]
     failure = failure_from(frames[-1].payload)  # type: ignore[union-attr]
     assert frames[:5] == [big(1)] * 5
     assert frames[-1].type == FrameType.FAILED  # type: ignore[union-attr]
@@ -416,7 +502,7 @@ def test_one_frame_beyond_the_limit_does_not_fail_a_prompt_consumer(desk: Desk) 
     other.bind("c")
     for _ in range(3):
         desk.deliver(channel, big(1, 9000))
-        assert prompt.get(0) == big(1, 9000)
+        assert get(prompt, 0) == big(1, 9000)
 
 
 def test_a_limit_below_a_slice_holds_rather_than_fails(desk: Desk) -> None:
@@ -443,7 +529,7 @@ def test_what_is_dropped_is_closed_at_once_where_nobody_holds_the_lock(desk: Des
     inbox.drop()
 
     with pytest.raises(InboxClosed):
-        inbox.get(0)
+        get(inbox, 0)
     assert desk.exchange.open(1, max_buffered_bytes=1000) is not inbox
 
 
@@ -452,8 +538,8 @@ def test_what_is_dropped_under_the_lock_is_closed_with_the_next_request(desk: De
     inbox = desk.exchange.open(1, max_buffered_bytes=1000)
     with desk.exchange.lock:
         inbox.drop()
-    assert inbox.get(0) is None, "it waits for nothing"
+    assert get(inbox, 0) is None, "it waits for nothing"
 
     assert desk.exchange.open(1, max_buffered_bytes=1000) is not inbox
     with pytest.raises(InboxClosed):
-        inbox.get(0)
+        get(inbox, 0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixir_actors.channel import frame as frames
-from pixir_actors.channel.frame import ChannelProtocolError, Decoder, Frame, FrameType, encode
+from pixir_actors.channel.frame import HEADER_BYTES, ChannelProtocolError, Decoder, Frame, FrameType, encode, encode_parts
 from pixir_actors.core.server_event import Tag
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from tests.conftest import within
@@ -181,7 +181,7 @@ GREETING = frames.hello("c")[14:]
         (Frame(FrameType.HELLO, 0, 0, GREETING[:-1]), "does not begin with a greeting"),
         (Frame(FrameType.HELLO, 0, 0, GREETING + bytes(255)), "does not begin with a greeting"),
         (Frame(FrameType.HELLO, 0, 0, b"P" + GREETING[1:]), "not that of an event channel"),
-        (Frame(FrameType.HELLO, 0, 0, GREETING[:8] + b"\0\x02c"), "version 2 of the channel, this side 1"),
+        (Frame(FrameType.HELLO, 0, 0, GREETING[:8] + b"\0\x03c"), "version 3 of the channel, this side 2"),
         (Frame(FrameType.HELLO, 0, 0, GREETING[:10] + b"\xff"), "not UTF-8"),
     ],
 )
@@ -243,3 +243,58 @@ def test_a_status_survives_the_way() -> None:
 def test_what_is_no_status_is_refused(payload: bytes) -> None:
     with pytest.raises(ChannelProtocolError):
         frames.status_from(payload)
+
+
+# The way to a connection.
+
+
+def to_connection(*sent: Frame, limit: int = 1000) -> list[Frame]:
+    return Decoder(limit, to_connection=True).feed(b"".join(map(encode, sent)))
+
+
+def test_each_way_has_its_own_frames() -> None:
+    greeting = Frame(FrameType.HELLO, 0, 0, b"")
+    there = [Frame(FrameType.SUBMIT, 0, 1, b"{}"), Frame(FrameType.CANCEL, 1, 1, b"")]
+    back = [Frame(kind, 0, 1, b"") for kind in FrameType if FrameType.QUEUED <= kind <= FrameType.FAILED]
+
+    assert to_connection(greeting, *there) == [greeting, *there]
+    assert Decoder().feed(b"".join(map(encode, [greeting, *back]))) == [greeting, *back]
+    for frame in there:
+        with pytest.raises(ChannelProtocolError, match="not of this protocol"):
+            Decoder().feed(encode(frame))
+    for frame in back:
+        with pytest.raises(ChannelProtocolError, match="not of this protocol"):
+            to_connection(frame)
+
+
+@pytest.mark.parametrize("kind", [FrameType.SUBMIT, FrameType.CANCEL, 12, 255])
+def test_no_request_has_the_number_of_the_channel(kind: int) -> None:
+    with pytest.raises(ChannelProtocolError):
+        to_connection(Frame(kind, 0, 0, b""))
+
+
+def test_a_greeting_that_is_too_long_is_refused_by_its_header() -> None:
+    """A peer that has not greeted yet must not have anything kept for it."""
+    for decoder in (Decoder(), Decoder(to_connection=True)):
+        with pytest.raises(ChannelProtocolError):
+            decoder.feed(encode(Frame(FrameType.HELLO, 0, 0, bytes(500)))[:HEADER_BYTES])
+
+
+def test_a_frame_of_parts_is_the_frame_of_the_whole() -> None:
+    parts = [b"head", b"", b"body" * 100]
+
+    assert encode_parts(FrameType.SUBMIT, 7, parts) == encode(Frame(FrameType.SUBMIT, 0, 7, b"".join(parts)))
+    assert encode_parts(FrameType.SUBMIT, 2**64 - 1, []) == encode(Frame(FrameType.SUBMIT, 0, 2**64 - 1, b""))
+
+
+def test_a_decoder_says_how_much_is_missing_of_what_has_begun() -> None:
+    decoder, sent = Decoder(), encode(Frame(FrameType.DATA, 0, 1, b"x" * 100))
+    assert decoder.missing == 0
+    decoder.feed(sent + sent[:5])
+    assert decoder.missing == HEADER_BYTES - 5
+    decoder.feed(sent[5:HEADER_BYTES])
+    assert decoder.missing == 100
+    decoder.feed(sent[HEADER_BYTES:-1])
+    assert decoder.missing == 1
+    decoder.feed(sent[-1:])
+    assert decoder.missing == 0

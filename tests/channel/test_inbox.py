@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pixir_actors.channel import ChannelLost, FrameType, Inbox, InboxClosed, Loss
-from pixir_actors.channel.inbox import call
-from tests.channel.conftest import deadline, frame
+from pixir_actors.channel.inbox import MOST, call
+from tests.channel.conftest import deadline, frame, get
 from tests.conftest import until, within
 
 LOSS = Loss(clean=False)
@@ -35,9 +35,10 @@ class Owner:
     def drop(self, inbox: Inbox) -> None:
         self.told.append("drop")
 
-    def resume(self, inbox: Inbox) -> None:
+    def resume(self, inbox: Inbox, *, wait: bool) -> bool:
         inbox.held = False
-        self.told.append("resume")
+        self.told.append(f"resume wait={wait}")
+        return True
 
 
 @pytest.fixture
@@ -64,12 +65,12 @@ def test_frames_come_in_order(inbox: Inbox) -> None:
     put(inbox, "a", "b")
     put(inbox, "c")
 
-    assert [inbox.get() for _ in range(3)] == [frame(1, text) for text in "abc"]
+    assert [get(inbox) for _ in range(3)] == [frame(1, text) for text in "abc"]
 
 
 def test_no_lock_is_needed_while_frames_are_waiting(inbox: Inbox, owner: Owner) -> None:
     put(inbox, "a")
-    inbox.get()
+    get(inbox)
 
     assert owner.told == []
 
@@ -77,15 +78,15 @@ def test_no_lock_is_needed_while_frames_are_waiting(inbox: Inbox, owner: Owner) 
 def test_a_timeout_gives_none(inbox: Inbox) -> None:
     began = time.monotonic()
 
-    assert inbox.get(0) is None
-    assert inbox.get(0.05) is None
-    assert inbox.get(-1) is None
+    assert get(inbox, 0) is None
+    assert get(inbox, 0.05) is None
+    assert get(inbox, -1) is None
     assert time.monotonic() - began >= 0.05
 
 
 def test_a_timeout_beyond_what_the_platform_can_wait_is_taken(inbox: Inbox) -> None:
     with ThreadPoolExecutor() as pool:
-        got = pool.submit(inbox.get, 1e12)
+        got = pool.submit(get, inbox, 1e12)
         assert until(lambda: waiting(inbox))
         put(inbox, "a")
 
@@ -94,7 +95,7 @@ def test_a_timeout_beyond_what_the_platform_can_wait_is_taken(inbox: Inbox) -> N
 
 def test_a_waiting_consumer_is_woken_by_a_frame(inbox: Inbox) -> None:
     with ThreadPoolExecutor() as pool:
-        got = pool.submit(inbox.get)
+        got = pool.submit(get, inbox)
         assert until(lambda: waiting(inbox))
         put(inbox, "a")
 
@@ -105,7 +106,7 @@ def test_a_wake_for_nothing_does_not_end_a_wait(inbox: Inbox) -> None:
     inbox.wake()
     inbox.wake()
 
-    assert inbox.get(0.01) is None
+    assert get(inbox, 0.01) is None
 
 
 def test_a_loss_comes_after_the_frames(inbox: Inbox) -> None:
@@ -113,16 +114,16 @@ def test_a_loss_comes_after_the_frames(inbox: Inbox) -> None:
     inbox.lose(LOSS)
 
     assert inbox.lost == LOSS
-    assert inbox.get() == frame(1, "a")
+    assert get(inbox) == frame(1, "a")
     for _ in range(2):
         with pytest.raises(ChannelLost) as caught:
-            inbox.get()
+            get(inbox)
         assert caught.value.loss == LOSS
 
 
 def test_a_loss_wakes_every_waiting_thread(inbox: Inbox, owner: Owner) -> None:
     with ThreadPoolExecutor() as pool:
-        got = [pool.submit(inbox.get) for _ in range(3)]
+        got = [pool.submit(get, inbox) for _ in range(3)]
         assert until(lambda: owner.told.count("check") == 3)
         inbox.lose(LOSS)
         inbox.wake()
@@ -132,7 +133,7 @@ def test_a_loss_wakes_every_waiting_thread(inbox: Inbox, owner: Owner) -> None:
 
 def test_closing_wakes_a_waiting_consumer(inbox: Inbox) -> None:
     with ThreadPoolExecutor() as pool:
-        got = pool.submit(inbox.get)
+        got = pool.submit(get, inbox)
         assert until(lambda: waiting(inbox))
         inbox.discard()
         inbox.nudge()
@@ -142,10 +143,10 @@ def test_closing_wakes_a_waiting_consumer(inbox: Inbox) -> None:
 
 def test_after_the_last_frame_there_is_nothing_to_wait_for(inbox: Inbox) -> None:
     put(inbox, "a", ended=True)
-    inbox.get()
+    get(inbox)
 
     with pytest.raises(InboxClosed, match="has ended"):
-        inbox.get()
+        get(inbox)
 
 
 def test_a_closed_inbox_has_let_go_of_its_frames(inbox: Inbox) -> None:
@@ -153,26 +154,69 @@ def test_a_closed_inbox_has_let_go_of_its_frames(inbox: Inbox) -> None:
     inbox.discard()
 
     with pytest.raises(InboxClosed, match="is closed"):
-        inbox.get()
+        get(inbox)
 
 
-def test_unread_bytes_count_headers(inbox: Inbox) -> None:
+def test_all_frames_that_are_there_come_at_once_and_are_unread_no_more(inbox: Inbox) -> None:
     put(inbox, "a" * 100, "b" * 50)
-    assert inbox.unread_bytes == 178
-    inbox.get()
+    put(inbox, "c")
+    assert inbox.unread_bytes == 193
 
-    assert inbox.unread_bytes == 64
+    assert [len(one.payload) for one in inbox.take() or ()] == [100, 50, 1]
+    assert inbox.unread_bytes == 0
+
+
+def test_what_comes_at_once_has_an_end_and_slices_stay_whole(inbox: Inbox) -> None:
+    for _ in range(3):
+        put(inbox, *["x"] * (MOST - 1))
+
+    assert [len(inbox.take(0) or ()) for _ in range(2)] == [2 * (MOST - 1), MOST - 1]
+    assert inbox.unread_bytes == 0
 
 
 def test_a_consumer_that_has_caught_up_says_so_once(inbox: Inbox, owner: Owner) -> None:
-    put(inbox, *["x" * 86] * 5)
+    put(inbox, *["x"] * MOST)
+    put(inbox, *["x" * 87] * 2)
+    put(inbox, "x")
     inbox.held = True
     told = []
-    for _ in range(5):
-        inbox.get()
-        told.append(owner.told.count("resume"))
+    for _ in range(2):
+        inbox.take(0)
+        told.append(owner.told.count("resume wait=True"))
+    put(inbox, "x")
+    inbox.take(0)
 
-    assert told == [0, 0, 1, 1, 1]  # 200 bytes are left after the third: half of the slice
+    assert told == [0, 1], "217 bytes are left at first: more than half of the slice"
+    assert owner.told.count("resume wait=True") == 1
+
+
+def test_one_that_may_not_wait_gets_what_is_there_and_says_itself_that_it_has_caught_up(
+    inbox: Inbox, owner: Owner
+) -> None:
+    assert inbox.take_ready() is None
+    put(inbox, "a")
+    inbox.held = True
+
+    assert inbox.take_ready() == [frame(1, "a")]
+    assert inbox.to_resume
+    assert "resume wait=True" not in owner.told
+    assert inbox.resume(wait=False)
+    assert owner.told[-1] == "resume wait=False"
+    assert not inbox.to_resume
+
+
+@pytest.mark.parametrize("what", ["closed", "ended", "lost"])
+def test_one_that_may_not_wait_is_told_of_an_end_as_well(inbox: Inbox, what: str) -> None:
+    put(inbox, "a", ended=what == "ended")
+    if what == "lost":
+        inbox.lose(LOSS)
+    if what == "closed":
+        inbox.discard()
+    else:
+        assert inbox.take_ready() == [frame(1, "a")]
+
+    with pytest.raises(ChannelLost if what == "lost" else InboxClosed):
+        inbox.take_ready()
 
 
 def test_a_limit_below_a_slice_is_the_slice(owner: Owner) -> None:
@@ -194,7 +238,7 @@ def test_asking_after_a_loss_does_not_call_on_ready(inbox: Inbox) -> None:
     inbox.lose(LOSS)
     inbox.on_ready = lambda: seen.append(1)
     with pytest.raises(ChannelLost):
-        inbox.get()
+        get(inbox)
 
     assert seen == []
 
@@ -244,7 +288,7 @@ def test_two_threads_hand_over_without_loss_or_hang(inbox: Inbox) -> None:
     producer = threading.Thread(target=produce)
     producer.start()
     received = []
-    while (got := inbox.get(within(5))) is not None and got.payload != b"end":
+    while (got := get(inbox, within(5))) is not None and got.payload != b"end":
         received.append(int(got.payload))
     producer.join()
 

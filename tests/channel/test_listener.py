@@ -29,7 +29,7 @@ from pixir_actors.channel import (
 from pixir_actors.channel import listener as module
 from pixir_actors.channel.frame import Decoder, encode, hello
 from pixir_actors.errors import SystemStartFailed
-from tests.channel.conftest import SLICE, Connect, data, deadline, finished
+from tests.channel.conftest import SLICE, Connect, data, deadline, finished, get
 from tests.conftest import until, within
 
 NOT_CLEAN = Loss(clean=False)
@@ -59,7 +59,7 @@ def take(inbox: Inbox, count: int = 1) -> list[str]:
     """Take `count` frames, in time."""
     taken = []
     for _ in range(count):
-        frame = inbox.get(deadline())
+        frame = get(inbox, deadline())
         assert frame is not None
         taken.append(frame.payload.decode())
     return taken
@@ -67,7 +67,7 @@ def take(inbox: Inbox, count: int = 1) -> list[str]:
 
 def loss(inbox: Inbox) -> Loss:
     with pytest.raises(ChannelLost) as caught:
-        inbox.get(deadline())
+        get(inbox, deadline())
     return caught.value.loss
 
 
@@ -146,7 +146,7 @@ def test_a_message_of_several_megabytes_arrives_whole(connect: Connect, inbox: I
     sender.send(encode(Frame(FrameType.DATA, 3, 1, payload)))
     drain(sender, lambda: time.sleep(0.001))
 
-    assert inbox.get(deadline()) == Frame(FrameType.DATA, 3, 1, payload)
+    assert get(inbox, deadline()) == Frame(FrameType.DATA, 3, 1, payload)
 
 
 def test_a_payload_beyond_the_limit_ends_the_channel() -> None:
@@ -260,6 +260,164 @@ def test_closing_from_the_threads_own_callback_does_not_hang(connect: Connect, l
     assert until(lambda: not listener._thread.is_alive())
 
 
+# To the connection.
+
+
+SUBMIT = Frame(FrameType.SUBMIT, 0, 1, b"{}")
+
+
+def submits(sender: Sender, count: int) -> list[Frame]:
+    """Read until so many frames have come to the connection."""
+    taken: list[Frame] = []
+
+    def come() -> bool:
+        assert sender.receive()
+        taken.extend(sender.take())
+        return len(taken) >= count
+
+    assert until(come)
+    return taken
+
+
+def up(listener: Listener, sender: Sender) -> Sender:
+    """Wait until a channel is up at both ends."""
+    assert until(lambda: sender.receive() and sender.greeted and "c-1" in listener._by_connection)
+    return sender
+
+
+def test_a_frame_to_a_connection_goes_over_its_channel(listener: Listener, connect: Connect) -> None:
+    assert not listener.send("c-1", encode(SUBMIT)), "it has none"
+    sender, other = up(listener, connect("c-1")), connect("c-2")
+
+    assert listener.send("c-1", encode(SUBMIT))
+    assert submits(sender, 1) == [SUBMIT]
+    assert other.receive()
+    assert other.take() == []
+    sender.close()
+    assert until(lambda: not listener.send("c-1", encode(SUBMIT)))
+
+
+def test_it_goes_over_the_newest_channel(listener: Listener, connect: Connect) -> None:
+    old = up(listener, connect("c-1"))
+    (first,) = listener._by_connection.values()
+    new = connect("c-1")
+    assert until(lambda: listener._by_connection["c-1"] is not first)
+    listener.send("c-1", encode(SUBMIT))
+    assert submits(new, 1) == [SUBMIT]
+    old.close()
+    assert until(lambda: len(listener._lines) == 1)
+
+    assert listener.send("c-1", encode(SUBMIT)), "the end of the old one is not that of the new one"
+
+
+def test_a_request_is_not_sent_when_its_inbox_was_closed(listener: Listener, connect: Connect, inbox: Inbox) -> None:
+    sender = up(listener, connect("c-1"))
+    assert listener.send("c-1", encode(SUBMIT), request_id=1)
+    inbox.close()
+
+    assert not listener.send("c-1", encode(SUBMIT), request_id=1)
+    assert not listener.send("c-1", encode(SUBMIT), request_id=2)
+    assert submits(sender, 1) == [SUBMIT]
+    assert sender.receive()
+    assert sender.take() == []
+
+
+def test_a_request_is_lost_with_the_channel_that_took_it(listener: Listener, connect: Connect, inbox: Inbox) -> None:
+    sender = up(listener, connect("c-1"))
+    inbox.bind("c-1")
+    assert listener.send("c-1", encode(SUBMIT), request_id=1)
+    connect("c-1")
+    assert until(lambda: len(listener._by_channel) == 2)
+    sender.close(goodbye=True)
+
+    assert loss(inbox) == Loss(clean=True)
+
+
+def test_many_threads_send_whole_frames_each_in_its_order(listener: Listener, connect: Connect) -> None:
+    sender = up(listener, connect("c-1"))
+    sizes = [10, 100_000, 300_000, 1000]
+
+    def send(thread: int) -> None:
+        for number in range(12):
+            payload = bytes([thread]) * sizes[(thread + number) % 4]
+            listener.send("c-1", encode(Frame(FrameType.SUBMIT, number, thread, payload)))
+
+    threads = [threading.Thread(target=send, args=[number]) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    taken = submits(sender, 8 * 12)
+    for thread in threads:
+        thread.join()
+
+    for thread_id in range(1, 9):
+        mine = [frame for frame in taken if frame.request_id == thread_id]
+        assert [frame.kind for frame in mine] == list(range(12))
+        assert all(set(frame.payload) == {thread_id} for frame in mine)
+
+
+def test_sending_does_not_wait_for_a_connection_that_does_not_read(listener: Listener, connect: Connect) -> None:
+    sender = up(listener, connect("c-1"))
+    large = SUBMIT._replace(payload=os.urandom(5_000_000))
+    began = time.monotonic()
+    for frame in (large, SUBMIT, large):
+        assert listener.send("c-1", encode(frame))
+    assert time.monotonic() - began < within(1)
+
+    assert submits(sender, 3) == [large, SUBMIT, large]
+    (line,) = listener._lines
+    assert until(lambda: not line.writing), "the poller would show a socket that can be written for ever"
+
+
+def test_a_channel_that_is_held_for_a_slow_consumer_takes_frames_all_the_same(
+    listener: Listener, connect: Connect, inbox: Inbox
+) -> None:
+    sender = up(listener, connect("c-1"))
+    count = clog(sender)
+    large = SUBMIT._replace(payload=os.urandom(2_000_000))
+    assert listener.send("c-1", encode(large))
+
+    assert submits(sender, 1) == [large]
+    (line,) = listener._lines
+    assert until(lambda: not line.writing)
+    assert not line.reading, "it is not read for that"
+    received: list[str] = []
+    drain(sender, lambda: received.extend(take(inbox)))
+    assert received + take(inbox, count - len(received)) == [f"{number:0500}" for number in range(count)]
+
+
+def test_a_held_channel_whose_connection_dies_does_not_keep_the_thread_busy(
+    listener: Listener, connect: Connect, inbox: Inbox
+) -> None:
+    sender = up(listener, connect("c-1"))
+    clog(sender)
+    listener.send("c-1", encode(SUBMIT._replace(payload=bytes(2_000_000))))
+    sender.close()
+    (line,) = listener._lines
+
+    assert until(lambda: not line.outgoing and not line.writing)
+    used = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - used < 0.1
+
+
+@pytest.mark.parametrize("ends", ["connection", "listener"])
+def test_an_end_in_the_middle_of_a_frame_loses_the_request_and_leaves_nothing(
+    listener: Listener, connect: Connect, inbox: Inbox, ends: str
+) -> None:
+    sender = up(listener, connect("c-1"))
+    inbox.bind("c-1")
+    assert listener.send("c-1", encode(SUBMIT._replace(payload=bytes(5_000_000))), request_id=1)
+    if ends == "connection":
+        sender.close()
+    else:
+        listener.close()
+        assert not listener.send("c-1", encode(SUBMIT))
+        assert until(lambda: not sender.receive())
+        assert sender.take() == []
+
+    assert loss(inbox) == NOT_CLEAN
+
+
 # Strangers.
 
 
@@ -268,7 +426,7 @@ def test_closing_from_the_threads_own_callback_does_not_hang(connect: Connect, l
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         encode(Frame(FrameType.HELLO, 0, 0, b"wrong/ch\0\x01c")),
-        encode(Frame(FrameType.HELLO, 0, 0, b"pixir/ch\0\x02c")),
+        encode(Frame(FrameType.HELLO, 0, 0, b"pixir/ch\0\x01c")),
         data(1, "stranger"),
         encode(Frame(FrameType.GOODBYE, 0, 0, b"")),
         bytes(100),
@@ -404,7 +562,7 @@ def test_beyond_its_limit_a_slow_request_fails_and_the_next_gets_through(listene
 
     frames = []
     while not frames or frames[-1].type < FrameType.FINISHED:
-        frames.append(slow.get(deadline()))
+        frames.append(get(slow, deadline()))
     assert frames[-1].type == FrameType.FAILED
     assert b'"slow_consumer"' in frames[-1].payload
     assert len(frames) < 2 * SLICE / 1000 + module._READ_BYTES / 1000 + 2
@@ -416,7 +574,7 @@ def test_the_end_of_a_clogged_channel_is_seen_after_its_frames(connect: Connect,
     sender.close()
     received = 0
     with pytest.raises(ChannelLost):
-        while inbox.get(deadline()):
+        while get(inbox, deadline()):
             received += 1
 
     assert received > SLICE / 514
@@ -464,7 +622,7 @@ def test_inboxes_may_be_used_after_closing(listener: Listener, connect: Connect,
     clog(connect("c-1"))
     listener.close()
     while inbox.unread_bytes:
-        inbox.get(0)
+        get(inbox, 0)
     inbox.bind("c-1")
     inbox.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pixir_actors.channel import ChannelLost, Listener, Loss
-from tests.channel.conftest import Start, deadline
+from tests.channel.conftest import Start, deadline, get
 from tests.conftest import is_running, until
 
 WRITER = """
@@ -50,6 +50,8 @@ sender = Sender.connect(listener.path, connection_id="c-1")
 sender.send(encode(Frame(FrameType.DATA, 0, 2, b"the parent's")))
 while not (listener.connected("c-1") and sender.receive() and sender.greeted and unread.started):
     pass
+half = Frame(FrameType.SUBMIT, 0, 1, bytes(3_000_000))
+listener.send("c-1", encode(half))  # the parent's thread has the rest to write as it forks
 closed = Listener()
 closed.close()
 stranger = os.eventfd(0)  # takes a number that the closed listener had
@@ -58,8 +60,9 @@ if not pid:
     sender.close()
     os.close(stranger)  # it is there still
     print("left open:", [link for link in sockets() if link not in before], flush=True)
-    for action in (lambda: listener.open(3, max_buffered_bytes=1), lambda: inbox.get(1), lambda: unread.get(1),
-                   lambda: inbox.bind("c-1"), lambda: listener.connected("c-1")):
+    for action in (lambda: listener.open(3, max_buffered_bytes=1), lambda: inbox.take(1), lambda: unread.take(1),
+                   lambda: inbox.bind("c-1"), lambda: listener.connected("c-1"),
+                   lambda: listener.send("c-1", encode(Frame(FrameType.CANCEL, 0, 1, b"")))):
         print(attempt(action), flush=True)
     inbox.close()
     listener.close()
@@ -73,8 +76,13 @@ if not pid:
     sys.exit()  # runs atexit handlers
 os.waitpid(pid, 0)
 print("directory:", os.path.exists(listener.path))
+taken = []
+while not taken:
+    sender.receive()
+    taken = sender.take()
+print("request:", taken == [half])
 sender.send(encode(Frame(FrameType.DATA, 0, 1, b"still alive")))
-print(inbox.get(10).payload, unread.get(10).payload)
+print(inbox.take(10)[0].payload, unread.take(10)[0].payload)
 """
 
 HOST = """
@@ -135,14 +143,14 @@ def test_a_killed_sender_loses_nothing_that_it_had_written(listener: Listener, s
     writer.kill()
 
     for number in range(500):
-        frame = inbox.get(deadline())
+        frame = get(inbox, deadline())
         assert frame is not None
         assert int(frame.payload) == number
     with pytest.raises(ChannelLost) as caught:
-        inbox.get(deadline())
+        get(inbox, deadline())
     assert caught.value.loss == Loss(clean=False)
     with pytest.raises(ChannelLost) as caught:
-        behind.get(deadline())
+        get(behind, deadline())
     assert caught.value.loss == Loss(clean=False)
 
 
@@ -156,7 +164,7 @@ def test_a_killed_sender_that_is_not_read_yet_loses_nothing_either(start: Start)
         writer.kill()
         writer.wait()
         with pytest.raises(ChannelLost):
-            while inbox.get(deadline()):
+            while get(inbox, deadline()):
                 received += 1
 
     assert received == 500
@@ -166,10 +174,10 @@ def test_a_forked_child_lets_go_of_the_listener_and_cannot_use_it(start: Start) 
     output = start(FORK).communicate(timeout=deadline())[0].splitlines()
 
     assert output[0] == "left open: []"
-    for line in output[1:6]:
+    for line in output[1:7]:
         assert line.startswith("ListenerClosed: this client belongs to process ")
         assert line.endswith("make a new client after the fork")
-    assert output[6:] == ["grandchild", "directory: True", "b'still alive' b\"the parent's\""]
+    assert output[7:] == ["grandchild", "directory: True", "request: True", "b'still alive' b\"the parent's\""]
 
 
 def test_a_forked_child_that_outlives_its_parent_keeps_no_channel(start: Start) -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pixir_actors.channel import ChannelUnavailable, Frame, FrameType, Sender
-from pixir_actors.channel.frame import Decoder, encode, hello, hello_from
+from pixir_actors.channel import sender as module
+from pixir_actors.channel.frame import GOODBYE, HEADER_BYTES, Decoder, encode, hello, hello_from
 from tests.channel.conftest import data, deadline
 from tests.conftest import within
 
@@ -231,6 +233,121 @@ def test_after_close_frames_are_dropped(sender: Sender) -> None:
     sender.close(goodbye=True)
 
     assert sender.pending_bytes() == 0
+
+
+# What the client sends.
+
+
+SUBMIT = Frame(FrameType.SUBMIT, 0, 1, b"{}")
+CANCEL = Frame(FrameType.CANCEL, 1, 1, b"")
+
+
+@pytest.fixture
+def greeted(sender: Sender, peer: Peer) -> Sender:
+    peer.sock.send(hello("c-1"))
+    readable(sender)
+    assert sender.receive()
+    return sender
+
+
+def test_requests_and_cancels_are_given_out_once_and_in_order(greeted: Sender, peer: Peer) -> None:
+    assert greeted.take() == []
+    second = SUBMIT._replace(request_id=2)
+    peer.sock.send(b"".join(map(encode, [SUBMIT, CANCEL, second])))
+    readable(greeted)
+
+    assert greeted.receive()
+    assert greeted.take() == [SUBMIT, CANCEL, second]
+    assert greeted.take() == []
+
+
+def test_they_may_come_right_behind_the_greeting(sender: Sender, peer: Peer) -> None:
+    peer.sock.send(hello("c-1") + encode(SUBMIT))
+    readable(sender)
+
+    assert sender.receive()
+    assert sender.take() == [SUBMIT]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        hello("c-1"),
+        GOODBYE,
+        data(1, "x"),
+        encode(SUBMIT._replace(request_id=0)),
+        encode(Frame(12, 0, 1, b"")),
+        encode(SUBMIT)[:HEADER_BYTES].replace(bytes([0, 0, 0, 2]), (module.MAX_REQUEST + 1).to_bytes(4, "big"), 1),
+    ],
+    ids=["greeting", "goodbye", "data", "number 0", "unknown", "too long"],
+)
+def test_what_a_client_does_not_send_ends_the_channel_after_what_came_before(
+    greeted: Sender, peer: Peer, noise: bytes
+) -> None:
+    peer.sock.send(encode(SUBMIT) + noise)
+    readable(greeted)
+
+    assert not greeted.receive()
+    assert greeted.closed
+    assert greeted.take() in ([SUBMIT], []), "a decoder gives nothing out of bytes in which there is a fault"
+    peer.sock.send(encode(SUBMIT))
+    assert not greeted.receive()
+    assert greeted.take() == []
+
+
+def test_a_large_request_is_read_in_one_go_while_it_keeps_coming(greeted: Sender, peer: Peer) -> None:
+    """Going round the actor's loop for each piece would cost more than the pieces."""
+    large = SUBMIT._replace(payload=os.urandom(3_000_000))
+    writer = threading.Thread(target=peer.sock.sendall, args=[encode(large) + encode(CANCEL)])
+    writer.start()
+    taken: list[Frame] = []
+    calls = 0
+    while len(taken) < 2:
+        readable(greeted)
+        assert greeted.receive()
+        taken += greeted.take()
+        calls += 1
+    writer.join()
+
+    assert taken == [large, CANCEL]
+    assert calls < 30
+
+
+def test_a_request_that_does_not_go_on_is_not_waited_for(greeted: Sender, peer: Peer) -> None:
+    peer.sock.send(encode(SUBMIT)[:-1])
+    readable(greeted)
+    began = time.monotonic()
+
+    assert greeted.receive()
+    assert time.monotonic() - began < within(0.2)
+    assert greeted.take() == []
+    peer.sock.send(encode(SUBMIT)[-1:])
+    readable(greeted)
+    assert greeted.receive()
+    assert greeted.take() == [SUBMIT]
+
+
+def test_a_client_that_never_comes_to_an_end_does_not_hold_the_actor_up(greeted: Sender, peer: Peer) -> None:
+    """It always leaves a frame unfinished, and goes on before anybody loses patience."""
+    done = threading.Event()
+    unfinished = encode(SUBMIT._replace(payload=bytes(1_000_000)))
+
+    def trickle() -> None:
+        for start in range(len(unfinished)):
+            peer.sock.send(unfinished[start : start + 1])
+            if done.wait(0.0005):
+                return
+
+    trickling = threading.Thread(target=trickle)
+    trickling.start()
+    try:
+        readable(greeted)
+        began = time.monotonic()
+        assert greeted.receive()
+        assert time.monotonic() - began < within(1)
+    finally:
+        done.set()
+        trickling.join()
 
 
 # No channel.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel import ChannelLost, Frame, FrameType, InboxClosed, Loss
-from pixir_actors.channel.frame import failure_payload
+from pixir_actors.channel.frame import Decoder, failure_payload
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 
 MOVED = failure_payload(Failure.of(ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, moved=1))
@@ -23,16 +23,16 @@ def frame(kind: FrameType, payload: bytes = b"", tag: int = 0) -> Frame:
 
 
 class FakeSource:
-    """Where frames come from; `get` waits for nothing.
+    """Where frames come from; `take` waits for nothing.
 
     Attributes:
-        script: Frames, None for a wait in which nothing comes, and exceptions to raise.
+        script: Frames, one by one or in lists, None for a wait in which nothing comes, and exceptions to raise.
         takes: Seconds that the next waits take, where a test has a clock.
     """
 
     def __init__(self, link: FakeLink, request_id: int) -> None:
         self.request_id = request_id
-        self.script: deque[Frame | Exception | None] = deque()
+        self.script: deque[Frame | list[Frame] | Exception | None] = deque()
         self.bound: list[str] = []
         self.waits: list[float | None] = []
         self.takes: list[float] = []
@@ -40,7 +40,7 @@ class FakeSource:
         self.started = False
         self.closed = self.dropped = False
 
-    def get(self, timeout: float | None = None) -> Frame | None:
+    def take(self, timeout: float | None = None) -> list[Frame] | None:
         self.waits.append(timeout)
         if self.closed:
             raise InboxClosed
@@ -51,7 +51,18 @@ class FakeSource:
         item = self.script.popleft()
         if isinstance(item, Exception):
             raise item
-        return item
+        return [item] if isinstance(item, Frame) else item
+
+    # For those who read on an event loop.
+
+    on_ready: Callable[[], None] | None = None
+    to_resume = False
+
+    def take_ready(self) -> list[Frame] | None:
+        return self.take(0.0)
+
+    def resume(self, *, wait: bool = True) -> bool:
+        return True
 
     def bind(self, connection_id: str) -> None:
         self.bound.append(connection_id)
@@ -71,6 +82,8 @@ class FakeLink:
         answer: Answers a question; None is no answer in time.
         sources: In the order in which they were opened.
         alive: Ids of connections whose channel is up.
+        channels_take: Whether those channels take frames, too; `taken` are those that they took, each with the connection
+            and the request that it submits.
         restarts: The supervisors that were said to answer nothing; `restartable` says whether that helps.
     """
 
@@ -82,6 +95,8 @@ class FakeLink:
         self.answer: Callable[[Any, Any], Any] = lambda address, question: None
         self.sources: list[FakeSource] = []
         self.alive: set[str] = set()
+        self.channels_take = False
+        self.taken: list[tuple[str, Frame, int]] = []
         self.known: dict[str, Any] = {}
         self.lookups: list[bool] = []
         self.restarts: list[Any] = []
@@ -112,6 +127,12 @@ class FakeLink:
 
     def connected(self, connection_id: str) -> bool:
         return connection_id in self.alive
+
+    def send(self, connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+        if not self.channels_take:
+            return False
+        self.taken += [(connection_id, one, request_id) for one in Decoder(to_connection=True).feed(frame)]
+        return True
 
     def met(self, connection_id: str, address: Any) -> None:
         self.known[connection_id] = address

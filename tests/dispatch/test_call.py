@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from pixir_actors.actors import messages as m
-from pixir_actors.channel import ChannelLost, FrameType, InboxClosed, ListenerClosed, Loss
+from pixir_actors.actors.submission import submission_from
+from pixir_actors.channel import ChannelLost, Frame, FrameType, InboxClosed, ListenerClosed, Loss
 from pixir_actors.channel.frame import failure_from, failure_payload
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch import call as module
@@ -25,6 +27,7 @@ from pixir_actors.dispatch.call import (
     Call,
 )
 from pixir_actors.dispatch.dispatcher import Dispatcher
+from pixir_actors.dispatch.loop import LoopReader, LoopSide
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError
 from pixir_actors.settings import Settings
 from tests.actors.fakes import submit
@@ -35,6 +38,47 @@ METADATA = frame(FrameType.METADATA, b"{}")
 SENDING = frame(FrameType.SENDING, b"1")
 QUEUED = frame(FrameType.QUEUED, b"0")
 FINISHED = frame(FrameType.FINISHED)
+
+
+class OneByOne(Call):
+    """A call that is read in either of the ways there are, and whose frames are taken one by one."""
+
+    fetch: Callable[[Call], list[Frame]]
+    taken: Iterator[Frame] = iter(())
+
+    def next_frame(self) -> Frame:
+        frame = next(self.taken, None)
+        if frame is None:
+            frame, *rest = OneByOne.fetch(self)
+            self.taken = iter(rest)
+        return frame
+
+
+class Unhurried(LoopReader):
+    """Takes frames as the tests' sources give them: in no time."""
+
+    async def _frames_of(self, source: Any, timeout: float) -> Any:
+        return source.take(timeout)
+
+
+@pytest.fixture(params=["thread", "loop"], autouse=True)
+def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have calls read on a thread, and then on an event loop."""
+    if request.param == "thread":
+        monkeypatch.setattr(OneByOne, "fetch", staticmethod(Call.next_frames), raising=False)
+        yield
+        return
+    with asyncio.Runner() as runner:
+        side = LoopSide(runner.get_loop())
+        readers: dict[Call, LoopReader] = {}
+
+        def fetch(call: Call) -> list[Frame]:
+            reader = readers.setdefault(call, Unhurried(call, side))
+            return runner.run(reader.frames())
+
+        monkeypatch.setattr(OneByOne, "fetch", staticmethod(fetch), raising=False)
+        yield
+        side.close()
 
 
 @pytest.fixture
@@ -52,10 +96,11 @@ def dispatcher(link: FakeLink, town: Town) -> Dispatcher:
     return Dispatcher(link)
 
 
-def call(dispatcher: Dispatcher, *script: Any, **options: Any) -> Call:
+def call(dispatcher: Dispatcher, *script: Any, **options: Any) -> OneByOne:
     """Submit a request; its source has `script` to give."""
     number = dispatcher.link.number()
-    made = Call(dispatcher, m.EnsureStarted.of(number, "a", Settings()), submit(dispatcher.link.number(), **options))
+    made = OneByOne(dispatcher, m.EnsureStarted.of(number, "a", Settings()), submit(dispatcher.link.number(), **options))
+    made.submit()
     source(dispatcher).script.extend(script)
     return made
 
@@ -67,7 +112,7 @@ def source(dispatcher: Dispatcher) -> FakeSource:
     return newest
 
 
-def failing(made: Call) -> StreamError:
+def failing(made: OneByOne) -> StreamError:
     """Read a call until it raises."""
     with pytest.raises(StreamError) as caught:
         while True:
@@ -84,6 +129,33 @@ def test_frames_about_the_request_s_way_are_kept_back(dispatcher: Dispatcher) ->
     assert [made.next_frame() for _ in range(4)] == [METADATA, DATA, DATA, FINISHED]
     assert source(dispatcher).closed
     assert source(dispatcher).bound[0] == "c-1"
+
+
+def test_frames_that_come_together_are_taken_together(dispatcher: Dispatcher) -> None:
+    made = call(dispatcher, [QUEUED, SENDING], [SENDING, METADATA, DATA], [DATA, FINISHED])
+
+    assert [made.next_frame() for _ in range(4)] == [METADATA, DATA, DATA, FINISHED]
+
+
+@pytest.mark.parametrize("script", [[[QUEUED, SENDING, METADATA, DATA]], [[QUEUED, SENDING], [METADATA, DATA]]])
+def test_each_of_them_counts_for_the_verdict(dispatcher: Dispatcher, script: list[Any]) -> None:
+    assert failing(call(dispatcher, [QUEUED], ChannelLost(BROKEN))).delivery is Delivery.NOT_SENT
+    assert failing(call(dispatcher, [QUEUED, SENDING], ChannelLost(BROKEN))).delivery is Delivery.AMBIGUOUS
+    assert failing(call(dispatcher, *script, ChannelLost(BROKEN))).delivery is Delivery.ACCEPTED
+
+
+def test_of_an_answer_that_has_come_as_a_whole_its_connection_hears_only_that_it_was_not_taken_well(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    """Its caller may have read but the first of these frames."""
+    for callback_failed in (False, True):
+        made = call(dispatcher, [SENDING, METADATA, DATA, FINISHED])
+        made.next_frame()
+        made.cancel(callback_failed=callback_failed)
+        made.cancel(callback_failed=callback_failed)
+
+    [cancel] = link.questions(m.Cancel)
+    assert cancel == m.Cancel(link.sources[1].request_id, None, callback_failed=True)
 
 
 def test_a_failure_is_the_last_frame(dispatcher: Dispatcher, link: FakeLink) -> None:
@@ -118,13 +190,15 @@ def test_a_request_that_cannot_be_sent_is_invalid_again(dispatcher: Dispatcher, 
 # Brought to the next connection
 
 
+@pytest.mark.parametrize("apart", [True, False])
 def test_a_request_that_was_sent_back_is_brought_to_a_fresh_connection_under_a_new_number(
-    dispatcher: Dispatcher, link: FakeLink, town: Town
+    dispatcher: Dispatcher, link: FakeLink, town: Town, apart: bool
 ) -> None:
     """The one that sent it back lingers with its channel up: it must not be had from memory again."""
+    sent_back = frame(FrameType.FAILED, MOVED)
     town.names.append("c-2")
     link.alive |= {"c-1", "c-2"}
-    made = call(dispatcher, QUEUED, frame(FrameType.FAILED, MOVED))
+    made = call(dispatcher, *([QUEUED, sent_back] if apart else [[QUEUED, sent_back]]))
     town.submitted = lambda again, new: new.script.extend([METADATA, FINISHED]) or town.accept(again, new)
 
     assert [made.next_frame(), made.next_frame()] == [METADATA, FINISHED]
@@ -266,7 +340,8 @@ def test_a_request_that_may_have_run_goes_out_again_only_if_its_caller_wants_it(
     dispatcher: Dispatcher, link: FakeLink, script: tuple[Any, ...], options: dict[str, Any], purpose: Purpose, again: bool
 ) -> None:
     made = replace(submit(dispatcher.link.number(), **options), purpose=purpose)
-    sent = Call(dispatcher, m.EnsureStarted.of(1, "a", Settings()), made)
+    sent = OneByOne(dispatcher, m.EnsureStarted.of(1, "a", Settings()), made)
+    sent.submit()
     source(dispatcher).script.extend([*script, ChannelLost(BROKEN)])
     link.answer = once_more(link, link.answer)
 
@@ -529,19 +604,19 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Make a wait in which nothing comes take its whole time."""
     clock = Clock()
-    get = FakeSource.get
+    take = FakeSource.take
 
     def timed(source: FakeSource, timeout: float | None = None) -> Any:
         taken = source.takes.pop(0) if source.takes else 0.0
         try:
-            frame = get(source, timeout)
+            frames = take(source, timeout)
         finally:
             clock.now += taken
-        if frame is None:
+        if frames is None:
             clock.now += timeout or 0.0
-        return frame
+        return frames
 
-    monkeypatch.setattr(FakeSource, "get", timed)
+    monkeypatch.setattr(FakeSource, "take", timed)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
     yield clock
 
@@ -670,24 +745,27 @@ def test_one_that_is_found_slow_on_this_side_is_cancelled_at_its_connection(
     assert source(dispatcher).closed
 
 
-def cancelling(link: FakeLink, holder: list[Call], during: type) -> None:
+def cancelling(
+    link: FakeLink, holder: list[OneByOne], during: type, how: Callable[[OneByOne], None] = OneByOne.cancel
+) -> None:
     """Have another thread cancel a request while it is being placed."""
     answer = link.answer
 
     def meanwhile(address: Any, question: Any) -> Any:
         if isinstance(question, during) and holder:
-            holder.pop().cancel()
+            how(holder.pop())
         return answer(address, question)
 
     link.answer = meanwhile
 
 
+@pytest.mark.parametrize("how", [OneByOne.cancel, OneByOne.disown])
 def test_one_that_is_cancelled_while_its_next_connection_is_looked_for_is_not_submitted_again(
-    dispatcher: Dispatcher, link: FakeLink, town: Town
+    dispatcher: Dispatcher, link: FakeLink, town: Town, how: Callable[[OneByOne], None]
 ) -> None:
     town.names.append("c-2")
     made = call(dispatcher, frame(FrameType.FAILED, MOVED))
-    cancelling(link, [made], m.EnsureStarted)
+    cancelling(link, [made], m.EnsureStarted, how)
 
     error = failing(made)
 
@@ -749,3 +827,350 @@ def test_a_request_for_which_there_is_no_connection_any_more_leaves_nothing_open
 
     assert failing(made).code is ErrorCode.TOO_MANY_CONNECTIONS
     assert source(dispatcher).closed
+
+
+# Over the channel
+
+
+@pytest.fixture
+def channels(link: FakeLink) -> FakeLink:
+    """Have the channels of two connections up."""
+    link.alive |= {"c-1", "c-2"}
+    link.channels_take = True
+    return link
+
+
+def submits(link: FakeLink) -> list[Frame]:
+    return [frame for _, frame, _ in link.taken if frame.type == FrameType.SUBMIT]
+
+
+def cancels(link: FakeLink) -> list[Frame]:
+    return [frame for _, frame, _ in link.taken if frame.type == FrameType.CANCEL]
+
+
+def test_where_a_channel_is_up_the_request_goes_over_it_and_nobody_is_asked(
+    dispatcher: Dispatcher, channels: FakeLink
+) -> None:
+    dispatcher.connection(m.EnsureStarted.of(1, "session", Settings()))
+    channels.asked.clear()
+    number = channels.number()
+    ask = m.EnsureStarted.of(number, "session", Settings())
+    made = OneByOne(dispatcher, ask, submit(channels.number(), timeout=60.0))
+    made.submit()
+    source(dispatcher).script.extend([QUEUED, SENDING, METADATA, DATA, FINISHED])
+
+    assert [made.next_frame() for _ in range(3)] == [METADATA, DATA, FINISHED]
+    made.cancel()
+
+    assert channels.asked == []
+    [(connection_id, frame, request_id)] = channels.taken
+    assert (connection_id, request_id) == ("c-1", source(dispatcher).request_id)
+    sent = submission_from(frame.payload, request_id=frame.request_id, channel="/channel")
+    assert sent.request_id == request_id
+    assert sent.settings.timeout == 60.0
+    assert source(dispatcher).bound == ["c-1"], "its end is this request's loss"
+
+
+def test_its_frames_may_come_before_sending_has_returned(dispatcher: Dispatcher, channels: FakeLink) -> None:
+    opened_before: list[list[int]] = []
+    take = channels.send
+
+    def seen(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+        opened_before.append([one.request_id for one in channels.sources if one.bound])
+        return take(connection_id, frame, request_id=request_id)
+
+    channels.send = seen  # type: ignore[method-assign]
+    call(dispatcher, FINISHED)
+
+    assert opened_before == [[source(dispatcher).request_id]]
+
+
+@pytest.mark.parametrize("why", ["the channel goes", "json cannot say it"])
+def test_what_cannot_go_over_the_channel_goes_as_a_message(
+    dispatcher: Dispatcher, channels: FakeLink, why: str
+) -> None:
+    channels.channels_take = why != "the channel goes"
+    options = {"ca_file": "/\udc80"} if channels.channels_take else {}
+    made = call(dispatcher, FINISHED, **options)
+
+    assert made.next_frame() == FINISHED
+    assert len(channels.questions(m.Submit)) == 1
+    assert submits(channels) == []
+
+
+@pytest.mark.parametrize("loss", [GOODBYE, BROKEN], ids=repr)
+def test_one_whose_channel_ends_before_a_frame_of_it_came_is_brought_to_where_the_supervisor_says(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town, loss: Loss
+) -> None:
+    """A goodbye crossed it, or its connection died: in either case it was not sent."""
+    town.names.append("c-2")
+    made = call(dispatcher, ChannelLost(loss))
+    on_arrival(channels, lambda new: new.script.append(FINISHED))
+
+    assert made.next_frame() == FINISHED
+
+    first, second = submits(channels)
+    assert first.request_id != second.request_id, "what the first connection may still say is not ours"
+    assert first.payload == second.payload
+    assert channels.sources[0].closed
+    assert [name for name, _, _ in channels.taken] == ["c-1", "c-2"]
+    assert len(channels.questions(m.EnsureStarted)) == 2, "memory would name the same one"
+    assert channels.questions(m.Submit) == []
+
+
+def on_arrival(link: FakeLink, then: Callable[[FakeSource], None]) -> None:
+    """Do something with the source of every request that a channel takes from now on."""
+    take = link.send
+
+    def taken(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+        if request_id:
+            then(link.sources[-1])
+        return take(connection_id, frame, request_id=request_id)
+
+    link.send = taken  # type: ignore[method-assign]
+
+
+def test_after_a_goodbye_it_may_go_to_the_same_connection_as_a_message(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town
+) -> None:
+    made = call(dispatcher, ChannelLost(GOODBYE))
+    channels.alive.clear()
+    channels.channels_take = False
+    town.submitted = lambda again, new: new.script.append(FINISHED) or town.accept(again, new)
+
+    assert made.next_frame() == FINISHED
+    assert len(submits(channels)) == len(channels.questions(m.Submit)) == 1
+
+
+@pytest.mark.parametrize("loss", [GOODBYE, BROKEN], ids=repr)
+def test_one_whose_channel_always_ends_gives_up(dispatcher: Dispatcher, channels: FakeLink, loss: Loss) -> None:
+    made = call(dispatcher, ChannelLost(loss))
+    on_arrival(channels, lambda new: new.script.append(ChannelLost(loss)))
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT)
+    assert len(submits(channels)) == PLACEMENTS
+    assert len({frame.request_id for frame in submits(channels)}) == PLACEMENTS
+    assert all(one.closed for one in channels.sources)
+
+
+@pytest.mark.parametrize("loss", [GOODBYE, BROKEN], ids=repr)
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [
+        ([QUEUED], Delivery.NOT_SENT),
+        ([QUEUED, SENDING], Delivery.AMBIGUOUS),
+        ([[QUEUED, SENDING]], Delivery.AMBIGUOUS),
+        ([[SENDING, METADATA, DATA]], Delivery.ACCEPTED),
+    ],
+)
+def test_one_of_which_a_frame_came_is_not_brought_anywhere_again(
+    dispatcher: Dispatcher, channels: FakeLink, loss: Loss, script: list[Any], verdict: Delivery
+) -> None:
+    made = call(dispatcher, *script)
+    source(dispatcher).started = True
+    source(dispatcher).script.append(ChannelLost(loss))
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, verdict)
+    assert len(submits(channels)) == 1
+    assert channels.questions(m.Submit) == []
+
+
+def test_a_message_whose_channel_ends_is_not_brought_anywhere_again(dispatcher: Dispatcher, link: FakeLink) -> None:
+    """It was accepted: what became of it since, no channel can say."""
+    error = failing(call(dispatcher, ChannelLost(GOODBYE)))
+
+    assert error.code is ErrorCode.CONNECTION_LOST
+    assert len(link.questions(m.Submit)) == 1
+
+
+def test_one_that_goes_over_the_channel_again_after_it_may_have_run_stays_ambiguous(
+    dispatcher: Dispatcher, channels: FakeLink
+) -> None:
+    made = call(dispatcher, SENDING, retry_ambiguous=True)
+    source(dispatcher).started = True
+    source(dispatcher).script.append(ChannelLost(BROKEN))
+    on_arrival(channels, lambda new: new.script.append(ChannelLost(GOODBYE)))
+
+    error = failing(made)
+
+    assert error.delivery is Delivery.AMBIGUOUS
+    assert len(submits(channels)) == PLACEMENTS
+
+
+def test_a_closing_client_brings_nothing_anywhere_again(dispatcher: Dispatcher, channels: FakeLink) -> None:
+    made = call(dispatcher, ChannelLost(BROKEN))
+    dispatcher.closing = True
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.AMBIGUOUS)
+    assert len(submits(channels)) == 1
+
+
+def test_one_that_is_late_is_brought_nowhere_again(
+    dispatcher: Dispatcher, channels: FakeLink, clock: Clock
+) -> None:
+    made = call(dispatcher, ChannelLost(GOODBYE), timeout=3.0)
+    source(dispatcher).takes = [60.0]
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.REQUEST_TIMEOUT, Delivery.NOT_SENT)
+    assert len(submits(channels)) == 1
+
+
+def test_one_that_was_cancelled_meanwhile_is_brought_nowhere_again(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town
+) -> None:
+    made = call(dispatcher, ChannelLost(GOODBYE))
+    cancelling(channels, [made], m.EnsureStarted)
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CANCELLED, Delivery.NOT_SENT)
+    assert len(submits(channels)) == 1
+
+
+def test_a_refusal_over_the_channel_is_invalid_again(dispatcher: Dispatcher, channels: FakeLink) -> None:
+    failure = Failure.of(ErrorCode.INVALID_PROVIDER_REQUEST, Delivery.NOT_SENT, field="url", problem="has no host")
+    made = call(dispatcher, frame(FrameType.FAILED, failure_payload(failure)))
+
+    with pytest.raises(InvalidRequest) as caught:
+        made.next_frame()
+    assert (caught.value.field, caught.value.problem) == ("url", "has no host")
+    assert source(dispatcher).closed
+    made.cancel()
+    assert cancels(channels) == [], "it has ended"
+
+
+def test_one_that_was_sent_back_over_the_channel_goes_on_over_the_next(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town
+) -> None:
+    town.names.append("c-2")
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    on_arrival(channels, lambda new: new.script.append(FINISHED))
+
+    assert made.next_frame() == FINISHED
+    assert [name for name, _, _ in channels.taken] == ["c-1", "c-2"]
+
+
+@pytest.mark.parametrize("callback_failed", [True, False])
+def test_a_cancel_goes_by_frame_and_waits_for_nothing(
+    dispatcher: Dispatcher, channels: FakeLink, callback_failed: bool
+) -> None:
+    made = call(dispatcher, DATA)
+    asked = len(channels.asked)
+    made.cancel(callback_failed=callback_failed)
+    made.cancel()
+
+    [cancel] = cancels(channels)
+    assert cancel == Frame(FrameType.CANCEL, callback_failed, source(dispatcher).request_id, b"")
+    assert channels.taken[-1][0] == "c-1"
+    assert len(channels.asked) == asked
+    assert source(dispatcher).closed
+
+
+def test_a_cancel_for_which_there_is_no_channel_any_more_is_a_message(
+    dispatcher: Dispatcher, channels: FakeLink
+) -> None:
+    made = call(dispatcher, DATA)
+    channels.channels_take = False
+    made.cancel()
+
+    assert channels.questions(m.Cancel) == [m.Cancel(source(dispatcher).request_id)]
+
+
+def test_a_request_that_was_accepted_by_message_is_cancelled_by_frame(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    made = call(dispatcher, DATA)
+    link.channels_take = True
+    made.cancel()
+
+    assert [frame.request_id for frame in cancels(link)] == [source(dispatcher).request_id]
+    assert link.questions(m.Cancel) == []
+
+
+def test_a_cancel_does_not_overtake_a_request_that_is_on_its_way_by_message(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    """Over the channel, which another request may have opened since, it would come first, and nobody end what follows."""
+    answer = link.answer
+
+    def interrupted(address: Any, question: Any) -> Any:
+        if isinstance(question, m.Submit):
+            link.channels_take = True
+            raise KeyboardInterrupt
+        return answer(address, question)
+
+    link.answer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        call(dispatcher)
+
+    assert cancels(link) == []
+    assert [made.request_id for made in link.questions(m.Cancel)] == [source(dispatcher).request_id]
+
+
+def test_an_interrupt_while_it_is_sent_is_followed_by_a_cancel_on_the_same_way(
+    dispatcher: Dispatcher, channels: FakeLink
+) -> None:
+    """It may wait to be written yet: a message would come before it."""
+    take = channels.send
+
+    def interrupted(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+        taken = take(connection_id, frame, request_id=request_id)
+        if request_id:
+            raise KeyboardInterrupt
+        return taken
+
+    channels.send = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        call(dispatcher)
+
+    assert [frame.type for _, frame, _ in channels.taken] == [FrameType.SUBMIT, FrameType.CANCEL]
+    assert channels.questions(m.Cancel) == []
+
+
+def test_one_that_is_cancelled_while_it_is_sent_is_cancelled_behind_it(
+    dispatcher: Dispatcher, channels: FakeLink
+) -> None:
+    made = call(dispatcher, frame(FrameType.FAILED, MOVED))
+    on_arrival(channels, lambda _: made.cancel())
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CANCELLED, Delivery.AMBIGUOUS)
+    newest = submits(channels)[-1]
+    assert channels.taken[-1][1] == Frame(FrameType.CANCEL, 0, newest.request_id, b"")
+
+
+def test_a_frozen_connection_is_found_by_the_question_and_its_request_brought_to_the_next(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town
+) -> None:
+    """Killed, it breaks its channel, over which no word of the request came: it was never sent."""
+    town.names.append("c-2")
+    town.probed.append(None)
+    town.examined.append(True)
+    made = call(dispatcher, None, ChannelLost(BROKEN))
+    on_arrival(channels, lambda new: new.script.append(FINISHED))
+
+    assert made.next_frame() == FINISHED
+    assert [name for name, _, _ in channels.taken] == ["c-1", "c-2"]
+    assert channels.sources[0].waits == [PROBE_AFTER] * 2
+
+
+def test_what_was_found_out_about_one_connection_is_not_held_against_the_next(
+    dispatcher: Dispatcher, channels: FakeLink, town: Town
+) -> None:
+    town.names.append("c-2")
+    town.probed.extend([None, None])
+    town.examined.extend([True, False])
+    made = call(dispatcher, None, ChannelLost(BROKEN))
+    on_arrival(channels, lambda new: new.script.extend([None, FINISHED]))
+
+    assert made.next_frame() == FINISHED, "it lives after all, and gets its chance"
+    assert [suspect.connection_id for suspect in channels.questions(m.Suspect)] == ["c-1", "c-2"]

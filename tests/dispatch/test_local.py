@@ -79,7 +79,7 @@ def test_an_answer_comes_back_whatever_came_before_it(link: LocalLink, connectio
 
     assert link.ask(connection, m.Probe(7), timeout=within(5)) == m.Probed(7, True)
 
-    assert source.get(0.0) == TWO, "a batch that came meanwhile is not lost"
+    assert source.take(0.0) == [TWO], "a batch that came meanwhile is not lost"
     assert acknowledged(system, connection) == [9]
 
 
@@ -108,10 +108,10 @@ def test_frames_go_to_the_source_of_their_request_and_every_batch_is_acknowledge
     system.tell(connection, ("batch", 1, ONE, TWO))
     system.tell(connection, ("batch", 2, LAST))
 
-    assert one.get(within(5)) == ONE
+    assert one.take(within(5)) == [ONE]
     assert one.started
-    assert one.get(within(5)) == LAST
-    assert two.get(within(5)) == TWO
+    assert one.take(within(5)) == [LAST]
+    assert two.take(within(5)) == [TWO]
     assert acknowledged(system, connection) == [1, 2]
 
 
@@ -122,7 +122,7 @@ def test_what_nobody_wants_any_more_is_dropped_but_acknowledged(link: LocalLink,
     system.tell(connection, ("batch", 1, ONE))
     system.tell(connection, ("batch", 2, TWO))
 
-    assert other.get(within(5)) == TWO
+    assert other.take(within(5)) == [TWO]
     assert not source.started
     assert acknowledged(system, connection) == [1, 2]
 
@@ -131,18 +131,18 @@ def test_a_source_waits_no_longer_than_asked(link: LocalLink) -> None:
     source = link.open(1, max_buffered_bytes=1000)
     began = time.monotonic()
 
-    assert source.get(0.05) is None
+    assert source.take(0.05) is None
     assert 0.04 < time.monotonic() - began < within(1)
 
 
-@pytest.mark.parametrize("use", ["ask", "get"])
+@pytest.mark.parametrize("use", ["ask", "take"])
 def test_another_thread_is_told_that_the_link_is_not_its_own(link: LocalLink, connection: Any, use: str) -> None:
     source = link.open(1, max_buffered_bytes=1000)
     errors: list[Exception] = []
 
     def run() -> None:
         try:
-            link.ask(connection, m.Probe(1), timeout=1.0) if use == "ask" else source.get(1.0)
+            link.ask(connection, m.Probe(1), timeout=1.0) if use == "ask" else source.take(1.0)
         except PixirError as error:
             errors.append(error)
 

@@ -1,0 +1,367 @@
+"""The client for event loops: as `client.Client`, with `await`, `async with` and `async for`.
+
+Nothing here blocks the loop. What asks an actor, or starts one, is done by a few threads of the client; events come from the
+listener's thread straight to the task that waits for them. A stream costs no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pixir_actors.channel.frame import Frame
+from pixir_actors.client import Client
+from pixir_actors.core.key import Key
+from pixir_actors.core.state import Purpose
+from pixir_actors.dispatch.call import Call
+from pixir_actors.dispatch.loop import LoopReader, LoopSide, result_of
+from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed
+from pixir_actors.events import Event
+from pixir_actors.request import Request
+from pixir_actors.settings import Settings
+from pixir_actors.status import ConnectionStatus, SystemStatus
+from pixir_actors.stream import Received
+from pixir_actors.system.runtime import Runtime
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """The way to the connections of one actor system, from one event loop. Make it with `embedded`, `attach` or `over`.
+
+    It opens with `async with`, or with `await`, and belongs to that loop and process from then on. Streams of different keys
+    run side by side; those of one key queue in the order in which they were entered, each after the one before it was.
+    """
+
+    def __init__(
+        self, make: Callable[..., Client], *, settings: Settings | None = None, namespace: str | None = None
+    ) -> None:
+        """Use `embedded`, `attach` or `over` instead.
+
+        Args:
+            make: Makes the client that this one speaks for, of settings and namespace; called in a thread, as it blocks.
+            settings: Defaults for every request.
+            namespace: Keeps the keys of two programs apart.
+        """
+        self.settings = settings or Settings()
+        self.namespace = namespace
+        self._make = partial(make, settings=settings, namespace=namespace)
+        self._client: Client | None = None
+        self._side: LoopSide | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def embedded(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
+        """As `Client.embedded`; the system starts when the client is opened."""
+        return cls(Client.embedded, settings=settings, namespace=namespace)
+
+    @classmethod
+    def attach(
+        cls,
+        port: int | None = None,
+        *,
+        start: bool = False,
+        settings: Settings | None = None,
+        namespace: str | None = None,
+    ) -> Self:
+        """As `Client.attach`; the admin is looked for when the client is opened."""
+        return cls(partial(Client.attach, port, start=start), settings=settings, namespace=namespace)
+
+    @classmethod
+    def over(cls, actor_system: Any, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
+        """As `Client.over`, on `multiprocTCPBase` alone.
+
+        Raises:
+            SystemStartFailed: It is a `simpleSystemBase`: its actors would run in the loop's thread, and hold it up.
+        """
+        if actor_system.capabilities.get("Thespian ActorSystem Name") == "simpleSystem":
+            raise SystemStartFailed("the actor system's base is simpleSystem: an AsyncClient needs multiprocTCPBase")
+        return cls(partial(Client.over, actor_system), settings=settings, namespace=namespace)
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Open the client: `client = await AsyncClient.embedded()`; close it with `await client.close()`."""
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        if self._side is not None or self._closed:
+            self.opened()
+            return self
+        self._pid = os.getpid()
+        self._side = LoopSide(asyncio.get_running_loop())
+        try:
+            await result_of(self._side.run(self._open))
+        except BaseException:
+            # What a thread has made meanwhile, or makes yet, is not left behind.
+            self._closed = True
+            if self._client is not None:
+                self._side.run(self._client.close)
+            self._side.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def admin(self) -> Runtime | None:
+        """As `Client.admin`; None while the client is not open."""
+        return None if self._client is None else self._client.admin
+
+    def stream(self, key: Key, request: Request, **options: Any) -> AsyncStream:
+        """Return the events of a request; it is submitted by `async with`, by `await`, or by reading it.
+
+        These raise what `Client.stream` raises. Arguments as there.
+        """
+        return AsyncStream(self, key, request, Purpose.RUN, options)
+
+    async def reduce(
+        self, key: Key, request: Request, acc: A, fun: Callable[[Event, A], A | Awaitable[A]], **options: Any
+    ) -> A:
+        """As `Client.reduce`; `fun` is called in this task and may be async.
+
+        An exception of `fun` reaches the caller unchanged. A task that is cancelled in it has not failed: the key's next
+        reset reason is `cancelled` then.
+        """
+        stream = self.stream(key, request, **options)
+        try:
+            await stream
+        except StreamError as error:
+            error.acc = acc
+            raise
+        async with stream:
+            while True:
+                try:
+                    event = await anext(stream)
+                except StopAsyncIteration:
+                    return acc
+                except StreamError as error:
+                    error.acc = acc
+                    raise
+                try:
+                    folded = fun(event, acc)
+                    acc = await folded if inspect.isawaitable(folded) else folded
+                except asyncio.CancelledError:
+                    raise
+                except BaseException:
+                    await stream.cancel(callback_failed=True)
+                    raise
+
+    async def respond(self, key: Key, request: Request, **options: Any) -> dict[str, Any]:
+        """As `Client.respond`."""
+        async with self.stream(key, request, **options) as stream:
+            async for _ in stream:
+                pass
+            stream.raise_for_failure()
+            return stream.response or {}
+
+    async def warm(self, key: Key, request: Request, *, prefill: bool = False, **options: Any) -> dict[str, Any]:
+        """As `Client.warm`."""
+        purpose = Purpose.PREFILL if prefill else Purpose.OPEN
+        async with AsyncStream(self, key, request, purpose, options) as stream:
+            async for _ in stream:
+                pass
+            stream.raise_for_failure()
+            return stream.metadata
+
+    async def status(self, key: Key | None = None) -> list[ConnectionStatus]:
+        """As `Client.status`."""
+        return await self._in_thread(lambda client: client.status(key))
+
+    async def system(self) -> SystemStatus:
+        """As `Client.system`."""
+        return await self._in_thread(Client.system)
+
+    async def close(self, key: Key | None = None) -> None:
+        """As `Client.close`: close one key's connection now; without a key, close this client.
+
+        Closing the client goes on if this task is cancelled meanwhile.
+        """
+        if key is not None:
+            await self._in_thread(lambda client: client.close(key))
+        elif self._side is None:
+            self._closed = True
+        elif not self._closed:
+            client, side = self._opened()
+            self._closed = True
+            closing = side.run(client.close)
+            side.close()
+            await result_of(closing)
+
+    # For AsyncStream.
+
+    def opened(self) -> tuple[Client, LoopSide]:
+        """Return what the client works with.
+
+        Raises:
+            StreamError: `shutting_down`: it is closed.
+            PixirError: It is not open, or belongs to another process or loop.
+        """
+        found = self._opened()
+        if self._closed:
+            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+        return found
+
+    def _opened(self) -> tuple[Client, LoopSide]:
+        if os.getpid() != self._pid:
+            raise PixirError(f"this client belongs to process {self._pid}: a forked process has to make its own")
+        if self._client is None or self._side is None:
+            raise PixirError("this client is not open: use `async with AsyncClient.embedded() as client`")
+        if asyncio.get_running_loop() is not self._side.loop:
+            raise PixirError("this client belongs to another event loop: make one in each loop")
+        return self._client, self._side
+
+    async def _in_thread(self, use: Callable[[Client], R]) -> R:
+        client, side = self.opened()
+        return await result_of(side.run(partial(use, client)))
+
+    def _open(self) -> None:
+        """Make the client, in a thread; nobody may be waiting for it any more."""
+        self._client = self._make()
+        if self._closed:
+            self._client.close()
+
+
+class AsyncStream(Received):
+    """As `Stream`, for a task: an async iterator over `Metadata`, `Status` and `Data`. Made by `AsyncClient.stream`.
+
+    The request is under way from `async with`, from `await stream`, or from the first event that is asked for. Leaving the
+    block early, an exception in it, the cancellation of its task, and dropping the stream cancel the request. A task that is
+    cancelled while it waits for an event has not ended the stream by that: another one can go on reading. Read by one task
+    at a time; `cancel` may be called by any task of the loop.
+    """
+
+    def __init__(
+        self, client: AsyncClient, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._asked = (key, request, purpose, options)
+        self._call: Call | None = None
+        self._side: LoopSide | None = None
+        self._begun: asyncio.Future[None] | None = None
+        self._reader: LoopReader | None = None
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Submit the request: `stream = await client.stream(...)`."""
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._begin()
+        except BaseException:
+            self._cancel_soon()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event, waiting for it.
+
+        Raises:
+            StopAsyncIteration: After the terminal event; also when that was the provider's error: see `raise_for_failure`.
+            StreamError: The request ended without a terminal event.
+            InvalidRequest, InvalidSettings: It is submitted only now, and cannot be.
+        """
+        if self._ended:
+            raise StopAsyncIteration
+        event = self._event(next(self._frames, None) or await self._fetch())
+        if event is None:
+            self._leave()
+            raise StopAsyncIteration
+        return event
+
+    async def text_deltas(self) -> AsyncIterator[str]:
+        """As `Stream.text_deltas`."""
+        seen = len(self._deltas)
+        async for _ in self:
+            text = self._new_text(seen)
+            seen = len(self._deltas)
+            if text is not None:
+                yield text
+
+    async def cancel(self, *, callback_failed: bool = False) -> None:
+        """As `Stream.cancel`. The connection is told at once; this waits until it has heard, at most about two seconds, and
+        may itself be cancelled meanwhile.
+        """
+        told = self._cancel_soon(callback_failed=callback_failed)
+        if told is not None:
+            await asyncio.wait([told])
+
+    async def _begin(self) -> None:
+        """Submit the request, if it was not, and wait until it is."""
+        if self._reader is not None:
+            return
+        if self._begun is None:
+            client, self._side = self._client.opened()
+            self._begun = self._side.run(partial(self._submit, client))
+        try:
+            await result_of(self._begun)
+        except PixirError:
+            self._ended = True
+            raise
+        if self._reader is None:  # of several tasks that waited for it, one is the first
+            assert self._call is not None and self._side is not None
+            self._reader = LoopReader(self._call, self._side)
+
+    def _submit(self, client: Client) -> None:
+        """In a thread: build the request and bring it to its connection, unless it has been given up."""
+        call = self._call = client.prepare(*self._asked)
+        # Whoever gives up says so first, and then looks for the call.
+        if self._ended:
+            raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
+        call.submit()
+
+    async def _fetch(self) -> Frame:
+        """Wait for frames; return the first one and leave the others to be read."""
+        await self._begin()
+        assert self._reader is not None
+        try:
+            self._frames = iter(await self._reader.frames())
+        except PixirError:
+            self._ended = True
+            self._leave()
+            raise
+        return next(self._frames)
+
+    def _cancel_soon(self, *, callback_failed: bool = False) -> asyncio.Future[None] | None:
+        """Give the request up, if it has not ended, without waiting; return what tells the connection so, if need be."""
+        if self._ended:
+            return None
+        self._ended = True
+        self._leave()
+        if self._call is None or self._side is None:
+            return None
+        self._call.disown()
+        try:
+            return self._side.tell(partial(self._call.cancel, callback_failed=callback_failed))
+        except StreamError:  # the client is closed, and with it the request
+            return None
+
+    def _leave(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+
+    def __del__(self) -> None:
+        call, side = getattr(self, "_call", None), getattr(self, "_side", None)
+        if getattr(self, "_ended", True) or call is None or side is None:
+            return
+        if not side.tell_soon(call.cancel):
+            call.abandon()
+        warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=2)

@@ -1,0 +1,50 @@
+"""The client's end of one channel: what is written to a connection, as far as its socket takes it."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from pixir_actors.channel.exchange import Channel
+from pixir_actors.channel.frame import Decoder
+
+_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+@dataclass(eq=False, slots=True)
+class Line:
+    """An accepted socket; it becomes a channel with its greeting.
+
+    Attributes:
+        reading: Whether it is read; not while its channel is held.
+        writing: Whether the poller says when it can be written.
+        outgoing: What the kernel has not taken as a whole yet, and how much it took of each. Under the exchange's lock.
+    """
+
+    sock: socket.socket
+    decoder: Decoder
+    deadline: float
+    channel: Channel | None = None
+    reading: bool = True
+    writing: bool = False
+    outgoing: deque[tuple[bytes, list[int]]] = field(default_factory=deque, repr=False)
+
+    def write(self) -> bool:
+        """Write what the kernel takes now; say whether that was all."""
+        while self.outgoing:
+            frame, taken = self.outgoing[0]
+            rest = memoryview(frame)[sum(taken) :]
+            try:
+                # Sent and written down in one step of the interpreter: an interrupt (Ctrl-C) in between would have the next
+                # one send it again.
+                taken.extend(map(self.sock.send, (rest,), (_FLAGS,)))
+            except BlockingIOError:
+                return False
+            except OSError:  # its process has died: what is read next says so
+                self.outgoing.clear()
+                return True
+            if sum(taken) == len(frame):
+                self.outgoing.popleft()
+        return True

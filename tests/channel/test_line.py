@@ -1,0 +1,137 @@
+"""What is written to one connection, over a real pair of sockets."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+
+from pixir_actors.channel.frame import Decoder
+from pixir_actors.channel.line import Line
+from tests.conftest import within
+
+
+class Interrupted(BaseException):
+    """What Ctrl-C raises, in the middle of anything."""
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Line, socket.socket]]:
+    """A line, and the socket at its other end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with closing(ours), closing(theirs):
+        theirs.setblocking(False)
+        yield Line(ours, Decoder(), 0.0), theirs
+
+
+def put(line: Line, *frames: bytes) -> None:
+    line.outgoing.extend((frame, []) for frame in frames)
+
+
+def read(sock: socket.socket) -> bytes:
+    """Read what is there."""
+    received = b""
+    with suppress(BlockingIOError):
+        while part := sock.recv(1 << 20):
+            received += part
+    return received
+
+
+def test_what_the_kernel_takes_is_written_at_once_and_in_order(pair: tuple[Line, socket.socket]) -> None:
+    line, peer = pair
+    put(line, b"one", b"two")
+
+    assert line.write()
+    assert not line.outgoing
+    assert read(peer) == b"onetwo"
+    assert line.write(), "nothing is left to do"
+
+
+def test_what_it_does_not_take_is_kept_and_goes_on_where_it_stopped(pair: tuple[Line, socket.socket]) -> None:
+    line, peer = pair
+    frames = [bytes([number]) * 700_001 for number in range(4)]
+    put(line, *frames)
+    received, rounds = b"", 0
+    while not line.write():
+        received += read(peer)
+        rounds += 1
+
+    assert rounds > 3
+    assert received + read(peer) == b"".join(frames)
+
+
+def test_writing_to_a_full_socket_does_not_wait(pair: tuple[Line, socket.socket]) -> None:
+    line, _ = pair
+    put(line, bytes(2_000_000))
+    began = time.monotonic()
+
+    assert [line.write() for _ in range(100)] == [False] * 100
+    assert time.monotonic() - began < within(1)
+
+
+def test_what_is_for_a_process_that_has_died_is_dropped_without_an_error(pair: tuple[Line, socket.socket]) -> None:
+    line, peer = pair
+    put(line, bytes(2_000_000), b"next")
+    assert not line.write()
+    peer.close()
+
+    assert line.write()
+    assert not line.outgoing
+    put(line, b"later")
+    assert line.write()
+    assert not line.outgoing
+
+
+def test_an_interrupt_has_nothing_written_twice_and_nothing_left_out(pair: tuple[Line, socket.socket]) -> None:
+    """Ctrl-C comes to whoever submits, and the connection would run a request again, or take the rest for noise."""
+    line, peer = pair
+    armed, done, hits = False, threading.Event(), 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Interrupted
+
+    def pester(thread: int) -> None:
+        while not done.wait(0.00002):
+            signal.pthread_kill(thread, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    pesterer = threading.Thread(target=pester, args=[threading.get_ident()])
+    pesterer.start()
+    received, expected, number = b"", b"", 0
+    end = time.monotonic() + within(20)
+    try:
+        while hits < 300 and time.monotonic() < end:
+            number += 1
+            frame = b"%07d;" % number * 2000
+            expected += frame
+            put(line, frame)
+            while line.outgoing:
+                try:
+                    armed = True
+                    line.write()
+                    armed = False
+                except Interrupted:
+                    hits += 1
+                received += read(peer)
+    finally:
+        done.set()
+        pesterer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+    assert hits >= 300
+    assert received + read(peer) == expected
+
+
+def test_a_repr_does_not_show_what_is_written(pair: tuple[Line, socket.socket]) -> None:
+    line, _ = pair
+    put(line, b"sk-canary")
+
+    assert "canary" not in repr(line)

@@ -1,0 +1,550 @@
+"""Waiting on an event loop: threads for what blocks, one wake-up for all that is ready, and no frame lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+from pixir_actors.channel import ChannelLost, Frame, Inbox, InboxClosed, Loss
+from pixir_actors.channel.exchange import Channel, Exchange
+from pixir_actors.dispatch.call import Wait, Work
+from pixir_actors.dispatch.loop import (
+    MESSENGERS,
+    PAUSE_AFTER,
+    WORKERS,
+    Alarm,
+    Bell,
+    LoopReader,
+    LoopSide,
+    result_of,
+)
+from pixir_actors.errors import ErrorCode, PixirError, StreamError
+from tests.channel.conftest import frame
+from tests.conftest import until, within
+
+R = TypeVar("R")
+SLICE = 1000
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def loop(runner: asyncio.Runner) -> asyncio.AbstractEventLoop:
+    return runner.get_loop()
+
+
+@pytest.fixture
+def side(loop: asyncio.AbstractEventLoop) -> Iterator[LoopSide]:
+    side = LoopSide(loop)
+    yield side
+    side.close()
+    assert until(lambda: not [one for one in threading.enumerate() if one.name.startswith("pixir-aio")])
+
+
+@pytest.fixture
+def run(runner: asyncio.Runner) -> Callable[[Awaitable[R]], R]:
+    """Await something, for no longer than it may take."""
+
+    async def limited(awaitable: Awaitable[R]) -> R:
+        async with asyncio.timeout(within(10)):
+            return await awaitable
+
+    return lambda awaitable: runner.run(limited(awaitable))
+
+
+# The bell
+
+
+def count_calls(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """Note every call of a method of the loop."""
+    calls: list[Any] = []
+    method = getattr(loop, name)
+    monkeypatch.setattr(loop, name, lambda *arguments: calls.append(arguments) or method(*arguments))
+    return calls
+
+
+def test_all_that_become_ready_at_once_cost_the_loop_one_wake_up(
+    loop: asyncio.AbstractEventLoop, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_calls(loop, monkeypatch, "call_soon_threadsafe")
+    bell = Bell(loop)
+
+    async def rounds() -> None:
+        for _ in range(2):
+            waiters = [loop.create_future() for _ in range(50)]
+            for waiter in waiters:
+                bell.ring(waiter)
+                bell.ring(waiter)
+            await asyncio.gather(*waiters)
+
+    run(rounds())
+    assert len(calls) == 2
+
+
+def test_a_waiter_that_was_cancelled_meanwhile_is_left_alone(loop: asyncio.AbstractEventLoop, run: Any) -> None:
+    bell = Bell(loop)
+
+    async def rung() -> None:
+        cancelled, other = loop.create_future(), loop.create_future()
+        bell.ring(cancelled)
+        bell.ring(other)
+        cancelled.cancel()
+        await other
+
+    run(rung())
+
+
+def test_no_ring_of_many_threads_is_lost(loop: asyncio.AbstractEventLoop, run: Any) -> None:
+    bell = Bell(loop)
+
+    async def rung() -> None:
+        for _ in range(50):
+            waiters = [loop.create_future() for _ in range(40)]
+            with ThreadPoolExecutor(4) as threads:
+                for waiter in waiters:
+                    threads.submit(bell.ring, waiter)
+                await asyncio.gather(*waiters)
+
+    run(rung())
+
+
+def test_a_bell_of_a_closed_loop_is_silent(runner: asyncio.Runner) -> None:
+    loop = runner.get_loop()
+    bell, waiter = Bell(loop), loop.create_future()
+    runner.close()
+
+    bell.ring(waiter)
+    assert not waiter.done()
+
+
+# The alarm
+
+
+def test_an_alarm_wakes_at_the_deadline_it_was_last_set_to(loop: asyncio.AbstractEventLoop, run: Any) -> None:
+    alarm = Alarm(loop)
+
+    async def woken_after(*delays: float) -> float:
+        began = loop.time()
+        for delay in delays:
+            waiter = loop.create_future()
+            alarm.set(waiter, began + delay)
+        await waiter
+        return loop.time() - began
+
+    assert run(woken_after(0.05)) >= 0.049
+    assert run(woken_after(0.01, 0.08)) >= 0.079, "the first timer rings too early"
+    assert run(woken_after(60.0, 0.02)) < within(5), "the first timer rings too late"
+
+
+def test_many_short_waits_share_a_timer(
+    loop: asyncio.AbstractEventLoop, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm = Alarm(loop)
+
+    async def waits() -> None:
+        calls = count_calls(loop, monkeypatch, "call_at")
+        for _ in range(1000):
+            waiter = loop.create_future()
+            alarm.set(waiter, loop.time() + 10)
+            alarm.clear()
+        assert len(calls) == 1
+        alarm.stop()
+        alarm.stop()
+
+    run(waits())
+
+
+@pytest.mark.parametrize("end", [Alarm.clear, Alarm.stop])
+def test_an_alarm_that_is_off_wakes_nobody(
+    loop: asyncio.AbstractEventLoop, run: Any, end: Callable[[Alarm], None]
+) -> None:
+    alarm = Alarm(loop)
+
+    async def off() -> None:
+        waiter = loop.create_future()
+        alarm.set(waiter, loop.time() + 0.01)
+        end(alarm)
+        await asyncio.sleep(0.03)
+        assert not waiter.done()
+
+    run(off())
+
+
+# The threads
+
+
+def test_what_blocks_runs_in_another_thread_and_its_outcome_comes_back(side: LoopSide, run: Any) -> None:
+    async def outcomes() -> None:
+        for start in (side.run, side.tell):
+            assert await result_of(start(threading.get_ident)) != threading.get_ident()
+            with pytest.raises(ZeroDivisionError):
+                await result_of(start(lambda: 1 / 0))
+
+    run(outcomes())
+
+
+def test_a_thread_goes_on_when_nobody_waits_for_it_any_more(
+    side: LoopSide, run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        may_end.wait(within(10))
+        done.set()
+        raise KeyError("nobody hears this")
+
+    async def left() -> None:
+        waiting = asyncio.create_task(result_of(side.run(work)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not done.is_set()
+        may_end.set()
+        await asyncio.to_thread(done.wait, within(10))
+        await asyncio.sleep(0.01)
+
+    run(left())
+    assert done.is_set()
+    gc.collect()  # asyncio tells of errors that nobody asked for when their future is collected
+    assert caplog.records == []
+
+
+def test_a_word_does_not_wait_for_threads_that_are_all_at_work(side: LoopSide, run: Any) -> None:
+    release = threading.Event()
+
+    async def told() -> None:
+        working = [side.run(lambda: release.wait(within(10))) for _ in range(WORKERS + 1)]
+        assert await result_of(side.tell(lambda: "told")) == "told"
+        assert not any(one.done() for one in working)
+        release.set()
+        await asyncio.wait(working)
+
+    run(told())
+
+
+def test_there_are_no_more_threads_than_it_says(side: LoopSide, run: Any) -> None:
+    release = threading.Event()
+    before = threading.active_count()
+
+    async def busy() -> None:
+        futures = [start(lambda: release.wait(within(10))) for start in (side.run, side.tell) for _ in range(100)]
+        assert threading.active_count() - before == WORKERS + MESSENGERS
+        release.set()
+        await asyncio.wait(futures)
+
+    run(busy())
+
+
+def test_after_the_end_nothing_is_started_and_what_was_is_done(side: LoopSide, run: Any) -> None:
+    async def closed() -> None:
+        last = side.run(lambda: "done")
+        side.close()
+        for start in (side.run, side.tell):
+            with pytest.raises(StreamError) as caught:
+                start(lambda: None)
+            assert caught.value.code is ErrorCode.SHUTTING_DOWN
+        assert side.tell_soon(lambda: None)
+        assert await result_of(last) == "done"
+
+    run(closed())
+
+
+def test_a_destructor_s_word_is_said_from_any_thread_while_there_is_a_loop(runner: asyncio.Runner, side: LoopSide) -> None:
+    said = threading.Event()
+
+    async def told() -> None:
+        await asyncio.to_thread(side.tell_soon, said.set)
+        await asyncio.to_thread(said.wait, within(10))
+
+    runner.run(told())
+    assert said.is_set()
+    runner.close()
+    assert not side.tell_soon(said.set)
+
+
+def test_a_forked_process_says_nothing_on_its_parent_s_loop(side: LoopSide) -> None:
+    child = os.fork()
+    if not child:
+        os._exit(side.tell_soon(lambda: None))
+
+    assert os.waitpid(child, 0) == (child, 0)
+
+
+# The reader
+
+
+class OneStep:
+    """A call that does one thing at a time, and returns what came of it."""
+
+    def __init__(self, *steps: Wait | Work) -> None:
+        self.steps = list(steps)
+        self.reads = 0
+
+    def read(self) -> Generator[Any, Any, Any]:
+        self.reads += 1
+        return (yield self.steps[0] if len(self.steps) == 1 else self.steps.pop(0))
+
+
+class Desk:
+    """An inbox on a channel of its own, fed by the test, and the channels that are read again."""
+
+    def __init__(self) -> None:
+        self.released: list[Channel] = []
+        self.exchange = Exchange(SLICE, self.released.append)
+        self.channel = self.exchange.join("c")
+        self.inbox: Inbox = self.exchange.open(1, max_buffered_bytes=10**6)
+
+    def put(self, *texts: str) -> None:
+        self.exchange.deliver(self.channel, [frame(1, text) for text in texts])
+
+    def reader(self, side: LoopSide, timeout: float = 60.0) -> LoopReader:
+        return LoopReader(OneStep(Wait(self.inbox, timeout)), side)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def texts(frames: list[Frame] | None) -> list[str]:
+    return [one.payload.decode() for one in frames or ()]
+
+
+def test_frames_that_are_there_are_had_without_waiting(desk: Desk, side: LoopSide) -> None:
+    desk.put("a")
+    desk.put("b")
+    reading = desk.reader(side).frames()
+
+    with pytest.raises(StopIteration) as done:
+        reading.send(None)
+    assert texts(done.value.value) == ["a", "b"]
+    assert desk.inbox.on_ready is None
+
+
+def test_frames_that_come_later_wake_the_task(desk: Desk, side: LoopSide, run: Any) -> None:
+    reader = desk.reader(side)
+
+    async def read() -> None:
+        for number in range(200):
+            later = threading.Thread(target=desk.put, args=(f"{number}",))
+            later.start()
+            assert texts(await reader.frames()) == [f"{number}"]
+            later.join()
+
+    run(read())
+    assert desk.inbox.on_ready is None
+
+
+def test_frames_that_come_while_the_wait_is_prepared_are_seen(
+    desk: Desk, side: LoopSide, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_ready, looks = desk.inbox.take_ready, 0
+
+    def put_behind_the_first_look() -> Any:
+        nonlocal looks
+        looks += 1
+        found = take_ready()
+        if looks == 1:
+            desk.put("a")
+        return found
+
+    monkeypatch.setattr(desk.inbox, "take_ready", put_behind_the_first_look)
+    assert texts(run(desk.reader(side).frames())) == ["a"]
+
+
+def test_a_wait_ends_at_its_time_and_not_before(desk: Desk, side: LoopSide, run: Any) -> None:
+    class Patient(OneStep):
+        def read(self) -> Any:
+            nothing = yield self.steps[0]
+            assert nothing is None
+            return []
+
+    async def read() -> float:
+        began = side.loop.time()
+        waiting = asyncio.create_task(LoopReader(Patient(Wait(desk.inbox, 0.05)), side).frames())  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        desk.inbox.wake()  # for nothing
+        await waiting
+        return side.loop.time() - began
+
+    assert 0.049 <= run(read()) < within(5)
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda desk: desk.exchange.leave(desk.channel, goodbye=False), ChannelLost),
+        (lambda desk: desk.inbox.close(), InboxClosed),
+        (lambda desk: desk.exchange.shut(), ChannelLost),
+    ],
+    ids=["lost", "closed", "shut"],
+)
+def test_an_end_wakes_the_task_and_is_told_to_the_call(
+    desk: Desk, side: LoopSide, run: Any, end: Callable[[Desk], object], error: type[Exception]
+) -> None:
+    async def read() -> None:
+        waiting = asyncio.create_task(desk.reader(side).frames())
+        await asyncio.sleep(0.01)
+        threading.Thread(target=end, args=(desk,)).start()
+        await waiting
+
+    desk.inbox.bind("c")
+    with pytest.raises(error):
+        run(read())
+
+
+def test_a_task_that_is_cancelled_loses_nothing(desk: Desk, side: LoopSide, run: Any) -> None:
+    reader = desk.reader(side)
+
+    async def read() -> None:
+        for number in range(50):
+            waiting = asyncio.create_task(reader.frames())
+            await asyncio.sleep(0)
+            if number % 2:
+                desk.put(f"{number}")
+                await asyncio.sleep(0)  # the task is awake, and has not run yet
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            if number % 2 == 0:
+                desk.put(f"{number}")
+            assert texts(await reader.frames()) == [f"{number}"]
+
+    run(read())
+
+
+def test_work_under_which_a_task_was_cancelled_is_not_done_twice(side: LoopSide, run: Any) -> None:
+    release, done = threading.Event(), []
+
+    def work() -> list[Frame]:
+        release.wait(within(10))
+        done.append(1)
+        return [frame(1, "worked")]
+
+    call = OneStep(Work(work))
+    reader = LoopReader(call, side)  # type: ignore[arg-type]
+
+    async def read() -> list[Frame]:
+        waiting = asyncio.create_task(reader.frames())
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        release.set()
+        return await reader.frames()
+
+    assert texts(run(read())) == ["worked"]
+    assert (done, call.reads) == ([1], 1)
+
+
+def test_what_work_raises_is_told_to_the_call(side: LoopSide, run: Any) -> None:
+    class Forgiving(OneStep):
+        def read(self) -> Any:
+            try:
+                yield self.steps[0]
+            except ZeroDivisionError:
+                return [frame(1, "forgiven")]
+
+    call = Forgiving(Work(lambda: 1 / 0))
+
+    assert texts(run(LoopReader(call, side).frames())) == ["forgiven"]  # type: ignore[arg-type]
+
+
+def test_two_tasks_cannot_read_at_once(desk: Desk, side: LoopSide, run: Any) -> None:
+    reader = desk.reader(side)
+
+    async def read() -> list[Frame]:
+        first = asyncio.create_task(reader.frames())
+        await asyncio.sleep(0)
+        with pytest.raises(PixirError, match="another task"):
+            await reader.frames()
+        desk.put("a")
+        return await first
+
+    assert texts(run(read())) == ["a"]
+
+
+def test_a_stream_that_always_finds_more_lets_others_run(desk: Desk, side: LoopSide, run: Any) -> None:
+    reader = desk.reader(side)
+    ran = 0
+
+    async def others() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            await asyncio.sleep(0)
+
+    async def read() -> None:
+        other = asyncio.create_task(others())
+        for _ in range(10 * PAUSE_AFTER):
+            desk.put("x")
+            await reader.frames()
+        other.cancel()
+
+    run(read())
+    assert ran >= 9
+
+
+def test_a_channel_that_was_held_is_read_on_without_waiting_for_its_lock(desk: Desk, side: LoopSide, run: Any) -> None:
+    desk.put("x" * 2000)
+    assert desk.inbox.held
+    reader = desk.reader(side)
+    locked, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with desk.exchange.lock:
+            locked.set()
+            release.wait(within(10))
+
+    async def read() -> None:
+        holder = threading.Thread(target=hold)
+        holder.start()
+        await asyncio.to_thread(locked.wait, within(10))
+        began = time.monotonic()
+        assert len(await reader.frames()) == 1
+        assert time.monotonic() - began < within(1)
+        assert desk.released == []
+        release.set()
+        holder.join()
+        while not desk.released:
+            await asyncio.sleep(0)
+
+    run(read())
+    assert desk.released == [desk.channel]
+
+
+def test_a_reader_leaves_no_timer(desk: Desk, side: LoopSide, run: Any) -> None:
+    reader = desk.reader(side)
+
+    async def read() -> None:
+        waiting = asyncio.create_task(reader.frames())
+        await asyncio.sleep(0)
+        desk.put("a")
+        await waiting
+        assert reader._alarm._timer is not None
+        reader.stop()
+        assert reader._alarm._timer is None
+
+    run(read())
+
+
+def test_a_loss_known_at_once_needs_no_waking(desk: Desk, side: LoopSide, run: Any) -> None:
+    desk.exchange.leave(desk.channel, goodbye=False)
+    desk.inbox.bind("c")
+
+    with pytest.raises(ChannelLost) as caught:
+        run(desk.reader(side).frames())
+    assert caught.value.loss == Loss(clean=False)
