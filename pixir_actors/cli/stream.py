@@ -1,0 +1,209 @@
+"""`pixir-actors stream`: one request on a key's connection, its answer printed as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from pixir_actors.cli import catalog
+from pixir_actors.cli.conversation import STDIN, Conversation, FileChanged, Item, load, looks_like_one, message
+from pixir_actors.cli.failure import code_of, lines_of
+from pixir_actors.cli.options import WrongUsage, resolve
+from pixir_actors.cli.output import Lines, Printer, Words, evidence_line
+from pixir_actors.cli.parser import add_command
+from pixir_actors.cli.terminal import complain, console, is_terminal, say, warn
+from pixir_actors.client import Client
+from pixir_actors.core.fingerprint import is_loopback
+from pixir_actors.errors import StreamError
+from pixir_actors.request import Request
+from pixir_actors.stream import Stream
+
+VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add this command to those of the command line."""
+    add_command(
+        subparsers,
+        catalog.STREAM,
+        ("key", "names the conversation, a text", None),
+        ("text", "the message; without it, standard input", "*"),
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Send the request and print what comes; return the exit code.
+
+    Raises:
+        WrongUsage: There is nothing to say, or no API key, or an input cannot be read. Nothing was sent.
+        PixirError: No admin runs, or it cannot be talked to, or the request cannot be sent as it stands.
+        BrokenPipeError, KeyboardInterrupt: The request was cancelled.
+    """
+    chosen = resolve(catalog.STREAM, given, os.environ, catalog.COMMANDS)
+    api_key = key_of(chosen.base_url, chosen.api_key_env, os.environ)
+    conversation = load(chosen.conversation, _read_stdin)
+    added = _message(chosen, conversation)
+    request = assemble(chosen, conversation, added, api_key)
+    printer: Printer = Lines() if chosen.json else Words()
+    try:
+        with _attach(chosen) as client, client.stream(chosen.key, request) as stream:
+            code = _print(stream, printer, api_key)
+    except KeyboardInterrupt:
+        say("\ncancelled")
+        raise
+    except StreamError as error:
+        # There was no connection to be had.
+        printer.outcome(None, error)
+        complain(*lines_of(error, secret=api_key))
+        return code_of(error)
+    if chosen.evidence:
+        say(evidence_line(stream.metadata))
+    return code or _save(conversation, [*added, *stream.output])
+
+
+def _attach(chosen: argparse.Namespace) -> Client:
+    def attach() -> Client:
+        return Client.attach(
+            port=chosen.places.port, start=bool(chosen.start), settings=chosen.settings, namespace=chosen.namespace
+        )
+
+    if chosen.start and is_terminal(sys.stderr):
+        with console(to_stderr=True).status("looking for the admin"):
+            return attach()
+    return attach()
+
+
+def _print(stream: Stream, printer: Printer, api_key: str | None) -> int:
+    """Print the events and the outcome; a failure goes to standard error, too."""
+    try:
+        for event in stream:
+            printer.event(event)
+        stream.raise_for_failure()
+    except StreamError as error:
+        printer.outcome(stream, error)
+        complain(*lines_of(error, secret=api_key))
+        return code_of(error)
+    printer.outcome(stream, None)
+    _remark(stream)
+    return catalog.DONE
+
+
+def _remark(stream: Stream) -> None:
+    """Say on standard error what the text alone does not."""
+    response = stream.response or {}
+    if response.get("status") == "incomplete":
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        warn(f"the answer is incomplete: {reason or 'the provider gives no reason'}")
+    calls = [str(item.get("name")) for item in stream.output if item.get("type") == "function_call"]
+    if calls:
+        warn(f"the model calls {', '.join(calls)}: --json shows it, --conversation keeps it")
+
+
+def _save(conversation: Conversation, items: list[Item]) -> int:
+    try:
+        conversation.save(items)
+    except FileChanged:
+        complain(f"{conversation.path}: was changed by somebody else meanwhile; it was left as it is, without this turn")
+    except OSError as error:
+        complain(f"{conversation.path}: the answer came, but the file could not be extended: {error.strerror}")
+    else:
+        return catalog.DONE
+    return catalog.FAILED
+
+
+# What is sent.
+
+
+def key_of(base_url: str, variable: str, environ: Mapping[str, str]) -> str | None:
+    """Return the API key out of the environment; None where none is needed.
+
+    Raises:
+        WrongUsage: There is none; what was given in place of a variable's name is not repeated: it may be a key.
+    """
+    if not VARIABLE_NAME.fullmatch(variable):
+        raise WrongUsage("--api-key-env: allowed is the name of an environment variable; the key itself stands in that")
+    value = environ.get(variable, "").strip()
+    if value:
+        return value
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        host = ""  # the request says what is wrong with the URL
+    if not host or is_loopback(host):
+        return None
+    # A key that stands where a name should is no name in capitals.
+    name = f"${variable}" if variable.isupper() else "the variable that --api-key-env names"
+    raise WrongUsage(f"no API key: {name} is not set. Set it, or name another variable with --api-key-env")
+
+
+def _message(chosen: argparse.Namespace, conversation: Conversation) -> list[Item]:
+    """Return the new message as an item: the words of the command line, else standard input where it is not a terminal."""
+    if chosen.text:
+        text = " ".join(chosen.text)
+    elif chosen.conversation == STDIN or (is_terminal(sys.stdin) and conversation.waits):
+        text = ""
+    else:
+        if is_terminal(sys.stdin):
+            say("type the message; Ctrl-D on a new line ends it")
+        text = _read_stdin().strip("\n")
+    if text.strip():
+        if not chosen.text and looks_like_one(text):
+            warn("standard input is sent as one message; to send it as a conversation: --conversation -")
+        return [message(text)]
+    if conversation.items:
+        return []
+    raise WrongUsage("there is nothing to say: give TEXT, or a message on standard input, or --conversation")
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise WrongUsage("standard input is no text in this terminal's encoding") from None
+
+
+def assemble(chosen: argparse.Namespace, conversation: Conversation, added: list[Item], api_key: str | None) -> Request:
+    """Return the request: what flags say wins over what the conversation's body says.
+
+    Raises:
+        WrongUsage: There is no model, or a --field cannot be read.
+        InvalidRequest: The URL cannot be used.
+    """
+    body = {**conversation.fields, **fields_of(chosen.field)}
+    if chosen.model:
+        body["model"] = chosen.model
+    if chosen.instructions:
+        body["instructions"] = chosen.instructions
+    if not body.get("model"):
+        raise WrongUsage("no model: name one with --model, $PIXIR_ACTORS_MODEL, or in the config file's [stream]")
+    body["input"] = [*conversation.items, *added]
+    frame = Request.responses(model="", input="", api_key=api_key, base_url=chosen.base_url)
+    return Request(frame.url, frame.headers, body)
+
+
+def fields_of(given: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; a value that is no JSON is a text.
+
+    Raises:
+        WrongUsage: One has no name or no "=".
+    """
+    fields: dict[str, Any] = {}
+    for pair in given:
+        name, separator, value = pair.partition("=")
+        if not name or not separator:
+            raise WrongUsage('--field: allowed is NAME=VALUE, such as temperature=0 or reasoning=\'{"effort": "low"}\'')
+        try:
+            fields[name] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            fields[name] = value
+    return fields
