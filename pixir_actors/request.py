@@ -50,7 +50,7 @@ class Request:
     def __repr__(self) -> str:
         parts = urlsplit(self.url)
         names = ", ".join(name for name, _ in self.headers)
-        return f"Request({parts.scheme}://{parts.hostname}{parts.path}, headers=[{names}], body=<{len(self.body)} bytes>)"
+        return f"Request({parts.scheme}://{parts.netloc}{parts.path}, headers=[{names}], body=<{len(self.body)} bytes>)"
 
     @classmethod
     def responses(

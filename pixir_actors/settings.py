@@ -6,8 +6,9 @@ off, where it is allowed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pixir_actors.errors import InvalidSettings
 
@@ -120,7 +121,8 @@ class Settings:
     """All options with their defaults; each may also be given per request and then wins.
 
     Raises:
-        InvalidSettings: A value is out of range; the error names the field, the value and what is allowed.
+        InvalidSettings: An option is unknown, or a value out of range; the error names the field, the value and what is
+            allowed.
     """
 
     connect_timeout: float | None = 30.0
@@ -172,6 +174,10 @@ class Settings:
     expose_keys: bool = False
     """Show keys instead of their digest in status and process names."""
 
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        _check_names(options)
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
         for name in ALLOWED:
             _check(name, getattr(self, name))
@@ -184,11 +190,15 @@ class Settings:
         """
         if not options:
             return self
-        for name in options:
-            if name not in ALLOWED:
-                # What was meant is unknown, so the value may be anything: `api_key=...` given in the wrong place.
-                raise InvalidSettings(name, "***", f"one of the options {', '.join(sorted(ALLOWED))}")
+        _check_names(options)
         return replace(self, **options)
+
+
+def _check_names(options: Iterable[str]) -> None:
+    for name in options:
+        if name not in ALLOWED:
+            # What was meant is unknown, so the value may be anything: `api_key=...` given in the wrong place.
+            raise InvalidSettings(name, "***", f"one of the options {', '.join(sorted(ALLOWED))}")
 
 
 def _check(name: str, value: object) -> None:

@@ -165,7 +165,8 @@ def test_a_key_with_a_line_break_is_refused_and_not_shown() -> None:
 def test_a_request_prints_neither_token_nor_prompt_nor_query() -> None:
     request = Request("https://h:1/v1?key=CANARY", {"Authorization": "CANARY"}, {"input": "CANARY"})
 
-    assert repr(request) == "Request(https://h/v1, headers=[Authorization], body=<18 bytes>)"
+    assert repr(request) == "Request(https://h:1/v1, headers=[Authorization], body=<18 bytes>)"
+    assert repr(Request("http://[::1]:8080/v1")) == "Request(http://[::1]:8080/v1, headers=[], body=<2 bytes>)"
 
 
 def test_a_request_is_a_value() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -152,9 +153,10 @@ def test_an_option_of_a_request_is_checked_like_any_other() -> None:
         Settings().override({"timeout": 0})
 
 
-def test_an_unknown_option_is_refused_by_name_and_its_value_not_repeated() -> None:
+@pytest.mark.parametrize("make", [Settings, lambda **options: Settings().override(options)], ids=["made", "overridden"])
+def test_an_unknown_option_is_refused_by_name_and_its_value_not_repeated(make: Callable[..., Settings]) -> None:
     with pytest.raises(InvalidSettings) as caught:
-        Settings().override({"api_key": "CANARY"})
+        make(api_key="CANARY")
 
     assert caught.value.field == "api_key"
     assert "idle_timeout" in str(caught.value)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from pixir_actors.simulator.fault import Fault, Phase
+from pixir_actors.simulator.fault import Fault, Phase, checked
 from pixir_actors.simulator.record import Via
 
 Attempt = Callable[[Fault], bool]
@@ -30,13 +30,13 @@ class FaultBox:
     """Armed faults in the order in which they were armed. Any thread may arm; the server's thread uses."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self._faults = list(faults)
+        self._faults = [checked(fault) for fault in faults]
         self._lock = threading.Lock()
 
     def arm(self, fault: Fault) -> None:
         """Add a fault for the next point that it fits."""
         with self._lock:
-            self._faults.append(fault)
+            self._faults.append(checked(fault))
 
     def armed(self) -> list[Fault]:
         """Return the faults that still wait."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hmac
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
 from pixir_actors.simulator.rejection import Rejection
+
+PATH: Final = "/v1/responses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Door:
 
     def refusal(self, path: str, authorization: str) -> Rejection | None:
         """Return why this path with this header is not let in (404, 401), or None."""
-        if not path.partition("?")[0].endswith("/responses"):
+        if path.partition("?")[0] != PATH:
             return Rejection("not_found", "Not found.", 404)
         wanted = None if self.api_key is None else f"Bearer {self.api_key}"
         if wanted is not None and not hmac.compare_digest(authorization.encode(), wanted.encode()):

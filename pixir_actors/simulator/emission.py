@@ -95,6 +95,8 @@ class _Writer:
 
     def rejection(self, rejection: Rejection, output: list[Item]) -> Iterator[Event]:
         """Yield the events of a request that is refused, or of a response that fails."""
+        if rejection.silent:
+            return
         if rejection.after != "nothing":
             yield from self._opening()
         if rejection.after == "output":

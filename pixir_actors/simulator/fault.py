@@ -66,6 +66,16 @@ class Fault:
         return self.on_via in (None, via)
 
 
+def checked(fault: object) -> Fault:
+    """Return a fault as it is; raise TypeError for anything else, which would break the server when its point comes."""
+    if isinstance(fault, Fault):
+        return fault
+    name = getattr(fault, "__name__", None)
+    if name in REGISTER:
+        raise TypeError(f"FAULTS[{name!r}] is a factory: call it, FAULTS[{name!r}]()")
+    raise TypeError(f"a {type(fault).__name__} is no fault: take one from FAULTS")
+
+
 REGISTER: Final[dict[str, Callable[..., Fault]]] = {}
 """Name -> factory; filled by `faults.py`."""
 

@@ -153,6 +153,13 @@ def connection_limit(minutes: int = 60) -> Fault:
 
 
 @named
+def too_large() -> Fault:
+    """Take the message for larger than the server reads: it does not run, and the connection is closed with 1009."""
+    refusal = Rejection("too_large", "Message too big.", close=(1009, "message too big"), silent=True)
+    return Fault("too_large", "request", on_via="websocket", reject=lambda payload: refusal)
+
+
+@named
 def error_429(retry_after: float = 1, where: Literal["error", "top", "message"] = "error") -> Fault:
     """Refuse the request for now; `retry_after` stands in `error.headers`, at top level, or in the message only."""
     text = f"Rate limit reached. Please try again in {retry_after:g}s." if where == "message" else "Rate limit reached."

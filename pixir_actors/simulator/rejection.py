@@ -21,6 +21,7 @@ class Rejection:
         headers: Put into `error.headers`, with `top_headers` at the top level of the event.
         after: What comes before it: "nothing" (the request does not run), "created", or "output" (some text).
         close: Close code and reason that follow, or None to keep the connection.
+        silent: The close is all that comes (WebSocket only).
     """
 
     code: str
@@ -33,6 +34,7 @@ class Rejection:
     type: str = "invalid_request_error"
     after: After = "nothing"
     close: tuple[int, str] | None = None
+    silent: bool = False
 
     @property
     def http_status(self) -> int:

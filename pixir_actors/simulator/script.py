@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from pixir_actors.simulator.fault import Fault
+from pixir_actors.simulator.fault import Fault, checked
 from pixir_actors.simulator.record import Via
 from pixir_actors.simulator.rejection import After, ErrorForm, Rejection, error_type
 
@@ -89,6 +89,7 @@ class Reply:
 
     def with_faults(self, *faults: Fault) -> Reply:
         """Apply faults to this answer; their selectors and `times` do not matter."""
+        faults = tuple(checked(fault) for fault in faults)
         if any(fault.phase in ("accept", "upgrade", "upgraded", "ping") for fault in faults):
             raise ValueError("a reply cannot carry a fault of the handshake or of pings: give it to the simulator")
         return replace(self, faults=self.faults + faults)

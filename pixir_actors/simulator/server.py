@@ -15,16 +15,15 @@ from websockets.frames import Opcode
 
 from pixir_actors.simulator.arming import FaultBox
 from pixir_actors.simulator.cache import CacheMode
-from pixir_actors.simulator.door import Door
+from pixir_actors.simulator.door import PATH, Door
 from pixir_actors.simulator.fault import Fault
 from pixir_actors.simulator.operation import Emit, check_close_code, frame
 from pixir_actors.simulator.peer import Peer
 from pixir_actors.simulator.record import ClientClose, Handshake, HttpRequest, Ledger, Received, Turn
 from pixir_actors.simulator.script import Player, Reply, Script
 from pixir_actors.simulator.tls import Authority
-from pixir_actors.simulator.turn import Stage
+from pixir_actors.simulator.turn import Stage, WarmUp
 
-PATH: Final = "/v1/responses"
 _CALL_TIMEOUT: Final = 5.0
 _SHUTDOWN_TIMEOUT: Final = 2.0
 _T = TypeVar("_T")
@@ -56,6 +55,8 @@ class Simulator:
         max_message_bytes: A larger message of the client is answered with close code 1009, a larger body with 413.
         keep: Each list keeps at least the newest so many records.
         sse_done: End each stream over HTTP with `data: [DONE]`.
+        warm_up: What becomes of a request with `generate: false`: "answered", as documented; "no_id", answered with an empty
+            id; "created", begun by `response.created` and never ended; "generated", run like any other.
     """
 
     script: Script | Iterable[Reply] | None = None
@@ -69,10 +70,11 @@ class Simulator:
     max_message_bytes: int = 16 * 1024 * 1024
     keep: int = 100_000
     sse_done: bool = False
+    warm_up: WarmUp = "answered"
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.keep)
-        self._stage = Stage(self._ledger, FaultBox(self.faults), Player(self.script), self.cache)
+        self._stage = Stage(self._ledger, FaultBox(self.faults), Player(self.script), self.cache, self.warm_up)
         self._authority: Authority | None = None
         self._peers: set[Peer] = set()
         self._thread: threading.Thread | None = None
@@ -175,7 +177,11 @@ class Simulator:
     # What it can be told.
 
     def inject(self, fault: Fault) -> None:
-        """Arm a fault for the next point that it fits."""
+        """Arm a fault for the next point that it fits; until then it is in `armed`.
+
+        Raises:
+            TypeError: It is no fault, such as a factory of `FAULTS` that was not called.
+        """
         self._stage.faults.arm(fault)
 
     def push(self, event: Mapping[str, Any] | bytes, connection: int | None = None) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pixir_actors.simulator import emission
 from pixir_actors.simulator.arming import FaultBox, Where
@@ -22,6 +22,9 @@ from pixir_actors.simulator.script import Player, Reply, TurnContext
 REWRITING: Final[tuple[Phase, ...]] = ("events", "stream", "framing")
 _DOCUMENT_REWRITING: Final[tuple[Phase, ...]] = ("stream", "framing")
 _NOT_OVER_HTTP: Final = ("type", "generate")
+WarmUp = Literal["answered", "no_id", "created", "generated"]
+"""What becomes of a request with `generate: false`: answered as documented; with an empty id, to which nothing can refer;
+begun by `response.created` and never ended; or run like any other."""
 
 
 @dataclass(slots=True)
@@ -32,6 +35,7 @@ class Stage:
     faults: FaultBox
     player: Player
     cache_mode: CacheMode
+    warm_up: WarmUp = "answered"
     store: ResponseStore = field(default_factory=ResponseStore)
     _prefix: str = field(default_factory=lambda: secrets.token_hex(8))
     _count: Any = field(default_factory=itertools.count)
@@ -98,19 +102,22 @@ class Conversation:
         own_input = items_of(received.payload.get("input", []))
         seen = [*history.items, *own_input]
         context = TurnContext(received.payload, seen, own_input, self._connection, received.index, self._via)
-        generate = received.payload.get("generate") is not False
+        generate = received.payload.get("generate") is not False or self._stage.warm_up == "generated"
         reply = self._own_rejection(self._stage.player.reply(context), received) if generate else Reply()
         if reply.rejection is not None and reply.rejection.after == "nothing":
             self._fail(received.payload)
             return self._refused(received, reply)
-        facts = self._facts(received.payload, history, own_input)
+        facts = self._facts(received.payload, history, own_input, generate=generate)
         if reply.verbatim is not None:
             return self._verbatim(received, reply, seen, facts.input_tokens)
         output = emission.complete_items(reply, facts.response_id)
         turn = self._turn(received, facts.response_id, seen, generate)
         status, kept = _outcome(reply, output)
+        played = emission.operations(reply, facts, output)
+        if not generate and self._stage.warm_up == "created":
+            played, status = played[:1], "in_progress"
         settle = self._settler(received, turn, status, kept, facts.input_tokens)
-        operations, error = self._encoded(emission.operations(reply, facts, output), received, reply.rejection)
+        operations, error = self._encoded(played, received, reply.rejection)
         return Plan(self.rewrite(operations, received, reply.faults), settle, turn, error)
 
     def _verbatim(self, received: Received, reply: Reply, seen: list[Item], read: int) -> Plan:
@@ -190,9 +197,13 @@ class Conversation:
         if isinstance(previous, str):
             self._stage.store.evict(previous)
 
-    def _facts(self, payload: Mapping[str, Any], history: History, own_input: list[Item]) -> emission.Facts:
+    def _facts(
+        self, payload: Mapping[str, Any], history: History, own_input: list[Item], *, generate: bool
+    ) -> emission.Facts:
         read = history.tokens + emission.tokens(own_input)
-        return emission.Facts(self._stage.new_response_id(), payload, int(time.time()), history.tokens, read)
+        nameless = not generate and self._stage.warm_up == "no_id"
+        response_id = "" if nameless else self._stage.new_response_id()
+        return emission.Facts(response_id, payload, int(time.time()), history.tokens, read)
 
     def _turn(self, received: Received, response_id: str, seen: list[Item], generate: bool) -> Turn:
         model = str(received.payload["model"])
@@ -219,6 +230,8 @@ class Conversation:
         return settle
 
     def _remember(self, payload: Mapping[str, Any], response_id: str, history: History) -> None:
+        if not response_id:
+            return
         self.cache.remember(response_id, history)
         if payload.get("store") is True:
             self._stage.store.remember(response_id, history)

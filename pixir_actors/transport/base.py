@@ -24,6 +24,7 @@ class Target:
         ca_file: PEM file of authorities to trust, or None for the system's.
         proxy: URL of an HTTP proxy (it may hold a password), or None to connect directly. The environment is not read.
         step_timeout: Seconds each blocking step may take; the whole is bounded by who abandons the connector.
+        send_timeout: Seconds for writing the request, where the transport itself has to see to that: over HTTP.
         max_message_bytes: Limit of one incoming message, over all its fragments.
     """
 
@@ -33,6 +34,7 @@ class Target:
     proxy: Secret[str] | None
     step_timeout: float | None
     max_message_bytes: int
+    send_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Fault:
         code: `websocket_connect_failed`, `websocket_handshake_failed`, `websocket_connect_timeout`,
             `websocket_read_failed`, `websocket_closed`, `websocket_failed` or `websocket_frame_too_large`.
         details: `reason` (a word such as "refused", "reset", "eof", "certificate_verify_failed", "invalid_json"), `status`
-            of a refused upgrade, `close_code` and `close_reason` of the server's close frame, `bytes` and `limit`.
+            of a refused upgrade, `host` (name and port of whom no socket was had from), `close_code` and `close_reason` of
+            the server's close frame, `bytes` and `limit`.
         retry_after: Seconds from a refused upgrade's Retry-After header, if it had one.
     """
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -49,6 +50,7 @@ class HelperThread:
     ) -> None:
         self._target, self._adopt, self._upgrades = target, adopt, upgrades
         self._step = "name"
+        self._host: str | None = None  # whom the step is about: the provider, or the proxy
         self._abandoned = False
         self._sock: socket.socket | None = None  # what the thread is opening
         self._outcome: Transport | Fault | None = None
@@ -118,18 +120,21 @@ class HelperThread:
         except Exception as error:  # a thread has nobody above it: whatever this is, the actor must hear of it
             fault = connect_fault(error, self._step)
         self._drop()
-        return fault
+        return fault if self._host is None else replace(fault, details={**fault.details, "host": self._host})
 
     def _open(self) -> socket.socket:
         target, timeout = self._target, self._target.step_timeout
-        host, port, secure = _place(urlsplit(target.endpoint))
+        host, port, secure = server_of(urlsplit(target.endpoint))
         # Both before anything is opened: a wrong setting costs no connection.
         context = client_context(target.ca_file) if secure else None
         proxy = Proxy.parse(target.proxy.reveal()) if target.proxy is not None else None
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._host = authority if proxy is None else f"{proxy.host}:{proxy.port}"
         sock = self._dial(proxy.host if proxy else host, proxy.port if proxy else port)
         if proxy is not None:
             self._step = "proxy"
-            tunnel(sock, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", timeout)
+            tunnel(sock, proxy, authority, timeout)
+            self._host = authority
         if context is not None:
             self._step = "tls"
             sock = self._secure(sock, context, host)
@@ -184,7 +189,7 @@ class HelperThread:
                 self._sock = None
 
 
-def _place(parts: SplitResult) -> tuple[str, int, bool]:
+def server_of(parts: SplitResult) -> tuple[str, int, bool]:
     """Return host, port and whether TLS is spoken; ValueError for a URL that has none of these."""
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError("not a WebSocket URL")

@@ -31,7 +31,7 @@ from pixir_actors.version import __version__
 BUFFER_BYTES: Final = 1024 * 1024
 """Bytes that may wait for the actor before the helper thread stops reading."""
 WRITE_BYTES: Final = 64 * 1024
-"""Bytes per write: each has a clock of its own, so that a slow line is no dead one."""
+"""Bytes per write."""
 ERROR_BODY_TIMEOUT: Final = 5.0
 """Seconds for the body of a refusal, all of it; its status is known by then."""
 THREAD_NAME: Final = "http-exchange"
@@ -57,7 +57,7 @@ def open_http(target: Target) -> HttpConnector:
 
 
 class HttpConnector:
-    """A `Connector` for one exchange; its faults are all `connection_lost`, and say in which `step`."""
+    """A `Connector` for one exchange; its faults, `connection_lost` or a timeout, say in which `step` of it."""
 
     def __init__(self, target: Target) -> None:
         self._thread = HelperThread(target, _adopt, upgrades=False)
@@ -69,9 +69,11 @@ class HttpConnector:
     def result(self) -> Transport | Fault:
         """Hand over the outcome; see `Connector.result`."""
         outcome = self._thread.result()
-        if isinstance(outcome, Fault):
-            return Fault(ErrorCode.CONNECTION_LOST, {**outcome.details, "transport": "http"}, outcome.retry_after)
-        return outcome
+        if not isinstance(outcome, Fault):
+            return outcome
+        timed_out = outcome.code is ErrorCode.WEBSOCKET_CONNECT_TIMEOUT
+        code = outcome.code if timed_out else ErrorCode.CONNECTION_LOST
+        return Fault(code, {**outcome.details, "transport": "http"}, outcome.retry_after)
 
     def abandon(self) -> None:
         """Give up; returns at once. Idempotent."""
@@ -190,7 +192,7 @@ class HttpTransport:
     # In the helper thread, from here on.
 
     def _run(self, sock: socket.socket, body: Secret[bytes]) -> None:
-        stream = _Stream(sock, self._target.step_timeout, self._writing)
+        stream = _Stream(sock, self._target.send_timeout, self._writing)
         try:
             self._exchange(stream, body)
             fault = _lost("eof")
@@ -258,15 +260,16 @@ class HttpTransport:
 class _Stream:
     """The open socket, as httpcore wants it; the socket is closed by who opened it."""
 
-    def __init__(self, sock: socket.socket, step_timeout: float | None, writing: Callable[[], None]) -> None:
-        self._sock, self._step_timeout, self._writing = sock, step_timeout, writing
+    def __init__(self, sock: socket.socket, send_timeout: float | None, writing: Callable[[], None]) -> None:
+        self._sock, self._send_timeout, self._writing = sock, send_timeout, writing
+        self._written_by: float | None = None  # monotonic time at which the request has to be out
         self.deadline: float | None = None
         """Monotonic time at which reading ends."""
         self.ended = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Wait for bytes; how long is for the actor to say, which closes the socket."""
-        self._sock.settimeout(None if self.deadline is None else max(self.deadline - time.monotonic(), 0.001))
+        self._sock.settimeout(_left(self.deadline))
         data = self._sock.recv(max_bytes)
         self.ended = not data
         return data
@@ -275,13 +278,16 @@ class _Stream:
         import httpcore
 
         self._writing()
-        self._sock.settimeout(self._step_timeout)
+        if self._written_by is None and self._send_timeout is not None:
+            self._written_by = time.monotonic() + self._send_timeout
         rest = memoryview(buffer)
         try:
             while rest:
+                self._sock.settimeout(_left(self._written_by))
                 rest = rest[self._sock.send(rest[:WRITE_BYTES]) :]
         except TimeoutError:
-            raise
+            late = {"reason": "timeout", "limit_s": self._send_timeout}
+            raise Refused(Fault(ErrorCode.WEBSOCKET_SEND_TIMEOUT, late)) from None
         except OSError as error:
             # The server may have answered before it had read all of it: httpcore reads on after this one.
             raise httpcore.WriteError from error
@@ -291,6 +297,11 @@ class _Stream:
 
     def get_extra_info(self, info: str) -> None:
         """Know nothing more."""
+
+
+def _left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline, as a socket's timeout: never 0, which would be another mode."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)
 
 
 def _lost(reason: str) -> Fault:

@@ -141,7 +141,7 @@ def over_http() -> list[Row]:
             "the server closes with 1009: too large",
             word="recovered",
             sent=2,
-            armed=(FAULTS["close_with"](1009, when="before_first_event", on_via="websocket"),),
+            armed=(FAULTS["too_large"](),),
         ),
         helped("the WebSocket failed a moment ago", degraded=True),
         # It may have run: HTTP would run it twice.

@@ -288,8 +288,6 @@ class Play:
     # After the turn
 
     def _ran_once(self) -> None:
-        if "1009" in self.row.fault:
-            return  # what is too large for a server does not run there; the simulator's fault has no eye for that
         ran = [
             turn
             for turn in self.sim.turns

@@ -1,7 +1,8 @@
 """The oracle at scale: `python -m tests.long.oracle [--conversations N] [--seed S] [--threads T]`.
 
-Random conversations with random faults, each turn compared: what the model saw is what the caller meant, no request ran
-twice, every request ended once. Prints figures and the seed of every difference; exit code 1 if there is one.
+Random conversations with random faults, over the WebSocket, over HTTP, or either way as the server lets them, each turn
+compared: what the model saw is what the caller meant, no request ran twice, every request ended once. Prints figures and
+the seed of every difference; exit code 1 if there is one.
 """
 
 from __future__ import annotations

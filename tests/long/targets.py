@@ -113,10 +113,10 @@ class _Call:
     def __init__(self, frames: list[Frame]) -> None:
         self._frames = iter(frames)
 
-    def next_frame(self) -> Frame:
+    def next_frames(self) -> list[Frame]:
         frame = next(self._frames, None)
         assert frame is not None, "a stream without an end"
-        return frame
+        return [frame]
 
 
 class _Run:

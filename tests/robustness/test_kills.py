@@ -50,6 +50,26 @@ def test_a_killed_connection_costs_its_key_one_turn(client: Client, sim: Simulat
     client.respond(key, ask(sim, "quick"))
 
 
+def test_a_connection_that_is_terminated_reads_as_one_that_was_killed_and_not_as_an_orderly_end(
+    client: Client, sim: Simulator, key: str
+) -> None:
+    with client.stream(key, ask(sim, "go on")) as running, client.stream(key, ask(sim, "quick")) as waiting:
+        next(event for event in running if isinstance(event, Data))
+        os.kill(connection_pid(client, key), signal.SIGTERM)
+        ends = []
+        for stream in (running, waiting):
+            with pytest.raises(StreamError) as ended:
+                list(stream)
+            ends.append((ended.value.code, ended.value.delivery, ended.value.retryable))
+    assert ends == [
+        (ErrorCode.CONNECTION_LOST, Delivery.ACCEPTED, True),
+        (ErrorCode.CONNECTION_LOST, Delivery.NOT_SENT, True),
+    ]
+    with client.stream(key, ask(sim, "quick")) as stream:
+        list(stream)
+        assert stream.metadata["continuation_reset_reason"] == "connection_crashed"
+
+
 def test_other_keys_do_not_notice_a_killed_connection(client: Client, sim: Simulator, key: str) -> None:
     texts: list[str] = []
 

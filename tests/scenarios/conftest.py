@@ -11,7 +11,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ import pytest
 from thespian.actors import ActorSystem
 from thespian.system import utilis
 
-from pixir_actors import Client
+from pixir_actors import AsyncClient, Client
 from pixir_actors.simulator import Simulator
 from tests.conftest import until, within
+from tests.looped import looped
 from tests.scenarios.caller import Caller
 
 ROOT = Path(__file__).parents[2]
-BASES = ("embedded", "over", "local")
+BASES = ("on_threads", "on_a_loop", "over", "local")
 START_PLAIN_SYSTEM = """
 import sys
 from thespian.actors import ActorSystem
@@ -43,22 +44,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="package")
-def embedded() -> Iterator[Client]:
+def on_threads() -> Iterator[Client]:
+    """An embedded client."""
     with Client.embedded() as client:
         yield client
 
 
 @pytest.fixture(scope="package")
-def plain_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """An actor system as a host app runs one: plain Thespian, joined by this process."""
+def on_a_loop() -> Iterator[Client]:
+    """An embedded `AsyncClient`, used as a `Client`."""
+    with looped(AsyncClient.embedded()) as client:
+        yield client
+
+
+@contextmanager
+def plain_thespian(directory: Path, prelude: str = "") -> Iterator[Any]:
+    """An actor system as a host app runs one: plain Thespian, joined by this process.
+
+    Args:
+        directory: Where it runs.
+        prelude: What its program does first.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"THESPLOG_FILE_MAXSIZE": "0", "PYTHONPATH": str(ROOT)}
     subprocess.run(
-        [sys.executable, "-c", START_PLAIN_SYSTEM, str(port)],
+        [sys.executable, "-c", prelude + START_PLAIN_SYSTEM, str(port)],
         env=environment,
-        cwd=tmp_path_factory.mktemp("plain"),
+        cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -69,12 +83,20 @@ def plain_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     settings = utilis._thesplog_control_settings
     utilis.thesplog_control(logging.CRITICAL, False, 0)
     system = ActorSystem("multiprocTCPBase", {"Admin Port": port}, transientUnique=True)
-    yield system
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        system.shutdown()
-        gc.collect()
-    utilis.thesplog_control(*settings)
+    try:
+        yield system
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            system.shutdown()
+            gc.collect()
+        utilis.thesplog_control(*settings)
+
+
+@pytest.fixture(scope="package")
+def plain_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with plain_thespian(tmp_path_factory.mktemp("plain")) as system:
+        yield system
 
 
 @pytest.fixture(scope="package")
@@ -88,6 +110,13 @@ def over(plain_system: Any) -> Iterator[Client]:
 def local() -> Iterator[Client]:
     with Client.local() as client:
         yield client
+
+
+@pytest.fixture(params=["on_threads", "on_a_loop"])
+def embedded(request: pytest.FixtureRequest) -> Client:
+    """A client with an actor system of its own, the plain one and the async one."""
+    client: Client = request.getfixturevalue(request.param)
+    return client
 
 
 @pytest.fixture(params=BASES)
@@ -140,7 +169,7 @@ def talk(client: Client, calling: Callable[..., Caller]) -> Callable[..., Caller
 
 @pytest.fixture
 def talk_embedded(embedded: Client, calling: Callable[..., Caller]) -> Callable[..., Caller]:
-    """Make callers on the embedded system: for what happens while nobody waits, and with threads."""
+    """Make callers on an embedded system: for what happens while nobody waits, and with threads."""
     return partial(calling, embedded)
 
 

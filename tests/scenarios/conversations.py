@@ -1,23 +1,27 @@
 """Random conversations, and the judgement over them: did the model see what the caller meant, each request once?
 
 A scene is five conversations over three keys, taking turns, against a simulator of its own; everything in it follows from
-its seed. Callers branch, edit what was said, switch models and accounts, echo answers in many forms, leave
-early; the server forgets, refuses, closes, breaks off and fails.
+its seed, but for what depends on time (how long a connection that failed is left alone). Callers branch, edit what was said,
+switch models and accounts, echo answers in many forms, leave early, and come over the WebSocket, over HTTP, or either way
+(`auto`); the server forgets, refuses, closes, breaks off and fails, on both ways.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pixir_actors import Client, Data, Request, Stream, StreamError
+from pixir_actors import Client, Data, ErrorCode, Request, Stream, StreamError
 from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext, same_history
 from tests.conftest import within
+from tests.scenarios.dealings import Dealings
 from tests.scenarios.tally import Tally
 
 Item = dict[str, Any]
@@ -25,9 +29,23 @@ Item = dict[str, Any]
 CONVERSATIONS: Final = 5
 TURNS: Final = (2, 7)
 LIMIT: Final = within(20)
-OPTIONS: Final[dict[str, Any]] = {"degraded_for": None, "first_event_timeout": LIMIT, "idle_timeout": LIMIT}
-FAILING: Final = ("cut_before_first_event", "cut_within_event", "cut_mid_text", "abort_tcp", "close_with", "invalid_json")
-HARMLESS: Final = ("coalesce", "fragment", "unknown_events")
+OPTIONS: Final[dict[str, Any]] = {"first_event_timeout": LIMIT, "idle_timeout": LIMIT}
+WAYS: Final = ("websocket", "auto", "http")
+HABITS: Final[dict[tuple[str, ...], int]] = {("websocket",): 5, ("auto",): 6, ("http",): 1, WAYS: 3}
+"""What a caller may allow: always the same, or now this and now that; and how often that is."""
+WINDOW: Final = (None, 0.05)
+"""Seconds for which a connection that failed is left alone, at first; at most thrice that."""
+FAILING: Final = (
+    "cut_before_first_event",
+    "cut_within_event",
+    "cut_mid_text",
+    "abort_tcp",
+    "close_with",
+    "invalid_json",
+    "end_without_terminal",
+)
+HARMLESS: Final = ("coalesce", "fragment", "unknown_events", "other_sse_forms")
+REFUSALS: Final = (403, 404, 426, 426, 429, 503)
 
 
 @dataclass
@@ -38,8 +56,13 @@ class Plan:
     input: str | list[Item]
     fields: dict[str, Any]
     reply: Reply
+    way: str
     may_fail: bool = False
     leave_after: int | None = None
+
+    @property
+    def continues_itself(self) -> bool:
+        return "previous_response_id" in self.fields
 
 
 class Scene:
@@ -56,6 +79,11 @@ class Scene:
         self._seed = seed
         self._plans: dict[str, Plan] = {}
         self._count = 0
+        self._asked: Counter[str] = Counter()
+        self._window: float | None = self.rng.choice(WINDOW)
+        self._troubled: dict[str, float] = {}  # key: when it last failed or fell back
+        self._fell_back: set[str] = set()  # keys whose last turn did
+        self.owed: Counter[str] = Counter()  # faults that are armed, and may meet a later turn than the one they were for
 
     def run(self) -> Tally:
         """Run the scene and return what became of it."""
@@ -74,6 +102,7 @@ class Scene:
                     talks[talk] -= 1
                 talks = {talk: left for talk, left in talks.items() if left}
             for key in keys:
+                self._each_ended_once(key)
                 self._client.close(key)
             self._judge()
         return self.tally
@@ -95,19 +124,21 @@ class Scene:
             name = f"{self._count}"
             self._plans[name] = plan
             request = talk.request(plan, name)
-            under_way.append((talk, plan, name, self._submitted(talk.key, request, name)))
+            under_way.append((talk, plan, name, self._submitted(talk.key, request, plan, name)))
         for talk, plan, name, stream in under_way:
             if stream is not None:
-                talk.ended(stream, self._read(stream, plan, name))
+                talk.ended(stream, self._read(talk.key, stream, plan, name))
 
-    def _submitted(self, key: str, request: Request, name: str) -> Stream | None:
+    def _submitted(self, key: str, request: Request, plan: Plan, name: str) -> Stream | None:
+        self._asked[key] += 1
+        window = {"degraded_for": self._window, "degraded_max": 3 * (self._window or 1)}
         try:
-            return self._client.stream(key, request, **OPTIONS)
+            return self._client.stream(key, request, transport=plan.way, **OPTIONS, **window)
         except StreamError as error:
             self.differs(f"turn {name} was not taken: {error}")
             return None
 
-    def _read(self, stream: Stream, plan: Plan, name: str) -> bool:
+    def _read(self, key: str, stream: Stream, plan: Plan, name: str) -> bool:
         """Read a stream as planned; say whether it ended with a response that counts."""
         self.tally.turns += 1
         seen = 0
@@ -118,19 +149,54 @@ class Scene:
                     if seen == plan.leave_after:
                         return False
         except StreamError as error:
-            self.tally.failures[error.code] += 1
-            if not plan.may_fail:
-                self.differs(f"turn {name} failed unprovoked: {error}")
+            self._failed(key, error, plan, name)
             return False
-        self._count_evidence(stream, name)
+        dealt = Dealings.of(self.sim, name, _token(name))
+        self._count_evidence(key, stream, plan)
+        for contradiction in dealt.contradictions(plan.way, stream.metadata):
+            self.differs(f"turn {name}: {contradiction}")
         status = (stream.response or {}).get("status", "error")
-        if status not in ("completed", "incomplete"):
-            self.tally.failures[status] += 1
-            return False
-        return True
+        if status in ("completed", "incomplete"):
+            self._heard(stream, name)
+            return True
+        self.tally.failures[status] += 1
+        provoked = plan.may_fail or plan.reply.rejection is not None or plan.continues_itself or dealt.turned_away
+        if not provoked:
+            self.differs(f"turn {name} was refused unprovoked")
+        return False
 
-    def _count_evidence(self, stream: Stream, name: str) -> None:
-        """Count, and compare the evidence with what the server received last of this turn."""
+    def _failed(self, key: str, error: StreamError, plan: Plan, name: str) -> None:
+        """Count a failure, and judge whether it had to be, and what it says of the server."""
+        self.tally.failures[error.code.value] += 1
+        dealt = Dealings.of(self.sim, name, _token(name))
+        told_to_wait = error.code is ErrorCode.WEBSOCKET_DEGRADED
+        waits = told_to_wait and (plan.way == "websocket" or plan.continues_itself) and self._is_left_alone(key)
+        if not (plan.may_fail or dealt.refused(error) or waits or self._was_owed(error, plan)):
+            self.differs(f"turn {name} failed unprovoked: {error}")
+        for wrong in (dealt.misjudged(error), *dealt.wrong_ways(plan.way)):
+            if wrong is not None:
+                self.differs(f"turn {name}: {wrong}")
+        if not told_to_wait:
+            self._troubled[key] = time.monotonic()
+        self._fell_back.discard(key)
+
+    def _was_owed(self, error: StreamError, plan: Plan) -> bool:
+        """Say whether a failure is that of a fault which was armed for an earlier turn, and has not been met yet."""
+        if error.details.get("close_code") == 1009 and (plan.way == "websocket" or plan.continues_itself):
+            fault = "too_large"
+        elif error.details.get("transport") == "http":
+            fault = "cut_head"
+        else:
+            return False
+        self.owed[fault] -= 1
+        return self.owed[fault] >= 0
+
+    def _is_left_alone(self, key: str) -> bool:
+        """Say whether a key's connection may still be within its window; what the machine needs besides is allowed for."""
+        longest = 0.0 if self._window is None else 3 * self._window + within(2)
+        return time.monotonic() - self._troubled.get(key, float("-inf")) < longest
+
+    def _count_evidence(self, key: str, stream: Stream, plan: Plan) -> None:
         values, tally = stream.metadata, self.tally
         tally.deltas += values["continuation_attempted"]
         tally.replays += values["delivery_attempts"] > 1
@@ -138,17 +204,29 @@ class Scene:
         tally.full_bytes += values["full_bytes"]
         if values["continuation_reset_reason"] is not None:
             tally.reasons[values["continuation_reset_reason"]] += 1
-        received = [one for one in self.sim.requests if one.payload["metadata"]["turn"] == name]
-        used = "previous_response_id" in received[-1].payload
-        truth = (len(received), received[-1].wire_bytes, used)
-        said = (values["delivery_attempts"], values["wire_bytes"], values["used_previous_response_id"])
-        if truth != said:
-            self.differs(f"turn {name}: the evidence says {said}, the server saw {truth}")
-        if stream.response is not None and stream.response["status"] in ("completed", "incomplete"):
-            turn = next(turn for turn in self.sim.turns if turn.response_id == stream.response["id"])
-            heard = same_history(stream.output, turn.output)
-            if heard is not None:
-                self.differs(f"turn {name}: the caller heard something else: {heard}")
+        tally.over_http += values["active_transport"] == "http_sse"
+        fell_back = values.get("fallback_reason")
+        if fell_back is not None:
+            tally.fallbacks[fell_back] += 1
+            self._troubled[key] = time.monotonic()
+            self._fell_back.add(key)
+        elif key in self._fell_back:
+            tally.came_back += values["active_transport"] == "websocket"
+            self._fell_back.discard(key)
+
+    def _heard(self, stream: Stream, name: str) -> None:
+        """Compare what a caller heard with what the server said."""
+        assert stream.response is not None
+        turn = next(turn for turn in self.sim.turns if turn.response_id == stream.response["id"])
+        heard = same_history(stream.output, turn.output)
+        if heard is not None:
+            self.differs(f"turn {name}: the caller heard something else: {heard}")
+
+    def _each_ended_once(self, key: str) -> None:
+        """Compare how many requests a connection has answered with how many it was sent."""
+        answered = sum(status.turns + status.failures for status in self._client.status(key))
+        if answered != self._asked[key]:
+            self.differs(f"key {key}: {self._asked[key]} requests had {answered} ends")
 
     def _judge(self) -> None:
         """Compare every request that ran with what its caller meant; none may have run twice."""
@@ -177,6 +255,7 @@ class Conversation:
         self._open_calls: list[str] = []
         self._model = self._account = "a"
         self._query = ""
+        self._ways = self._rng.choices(list(HABITS), list(HABITS.values()))[0]
         self._fields: dict[str, Any] = {"instructions": "Be brief."}
         self._last_id: str | None = None
 
@@ -187,8 +266,8 @@ class Conversation:
         plan = whim(self) or self._said()
         if not alone:
             return plan
-        if rng.random() < 0.12:
-            rng.choice(_DISTURBANCES)(self)
+        if rng.random() < 0.16:
+            rng.choice(_DISTURBANCES)(self, plan)
         if rng.random() < 0.04:
             plan.reply, plan.may_fail = plan.reply.with_faults(FAULTS[rng.choice(FAILING)]()), True
         elif rng.random() < 0.05:
@@ -203,7 +282,7 @@ class Conversation:
         return Request.responses(
             model=self._model,
             input=plan.input,
-            api_key=f"token-{self._rng.random()}",
+            api_key=_token(name),
             base_url=self._scene.sim.base_url + self._query,
             headers={"account": self._account},
             metadata={"turn": name},
@@ -239,7 +318,7 @@ class Conversation:
         return [*results, {"role": "user", "content": content}]
 
     def _plan(self, meant: str | list[Item], input: str | list[Item], **fields: Any) -> Plan:
-        return Plan(meant, input, fields, self._any_reply())
+        return Plan(meant, input, fields, self._any_reply(), self._rng.choice(self._ways))
 
     def _words(self) -> str:
         return " ".join(self._rng.choices(["alpha", "beta", "gamma", "delta", "größer", "ε"], k=self._rng.randint(1, 6)))
@@ -335,22 +414,45 @@ class Conversation:
 
     # Disturbances between two turns
 
-    def _server_closes(self) -> None:
+    def _server_closes(self, _: Plan) -> None:
         sim = self._scene.sim
+        ways: list[Callable[[], None]] = [sim.close_connection, sim.abort_connection]
         while left := sim.open_connections:
-            how = self._rng.choice([sim.close_connection, sim.abort_connection])
-            # An actor that sleeps does not answer a close frame, and the server waits for that.
-            how() if self._scene.awake else sim.abort_connection()
-            sim.wait_for(lambda seen, left=left: seen.open_connections < left, LIMIT)
+            how = self._rng.choice(ways)
+            with suppress(LookupError):  # it has ended in this moment, by itself
+                # An actor that sleeps does not answer a close frame, and the server waits for that.
+                how() if self._scene.awake else sim.abort_connection()
+            sim.wait_for(lambda seen, left=left: seen.open_connections < left, LIMIT)  # type: ignore[misc]
 
-    def _server_forgets(self) -> None:
+    def _server_forgets(self, _: Plan) -> None:
         self._scene.sim.evict()
 
-    def _id_is_refused(self) -> None:
+    def _id_is_refused(self, _: Plan) -> None:
         self._scene.sim.inject(FAULTS["not_found"](self._rng.choice(["nested", "flat", "failed", "message"])))
 
-    def _connection_is_refused(self) -> None:
+    def _connection_is_refused(self, _: Plan) -> None:
         self._scene.sim.inject(FAULTS["connection_limit"]())
+
+    def _upgrade_is_refused(self, plan: Plan) -> None:
+        """Refuse the next upgrade; mostly this turn is the one that needs it."""
+        self._scene.sim.inject(FAULTS["refuse_upgrade"](self._rng.choice(REFUSALS)))
+        if self._rng.random() < 0.8:
+            self._server_closes(plan)
+
+    def _message_is_too_large(self, _: Plan) -> None:
+        self._scene.sim.inject(FAULTS["too_large"]())
+        self._scene.owed["too_large"] += 1
+
+    def _post_is_refused(self, _: Plan) -> None:
+        """Refuse the next request over HTTP, which may not be this one."""
+        body = json.dumps({"error": {"code": "some_error", "message": "No."}})
+        self._scene.sim.inject(FAULTS["refuse"](self._rng.choice([404, 429, 503]), body=body))
+
+    def _post_is_not_answered(self, plan: Plan) -> None:
+        """Run the request, and break off before the answer, or within the head of it."""
+        if plan.way == "http":
+            self._scene.sim.inject(FAULTS["cut_head"](self._rng.choice([0, 9])))
+            self._scene.owed["cut_head"] += 1
 
 
 _WHIMS: Final[tuple[tuple[Callable[[Conversation], Plan | None], int], ...]] = (
@@ -370,7 +472,18 @@ _DISTURBANCES: Final = (
     Conversation._server_forgets,
     Conversation._id_is_refused,
     Conversation._connection_is_refused,
+    Conversation._upgrade_is_refused,
+    Conversation._upgrade_is_refused,
+    Conversation._upgrade_is_refused,
+    Conversation._message_is_too_large,
+    Conversation._post_is_refused,
+    Conversation._post_is_not_answered,
 )
+
+
+def _token(name: str) -> str:
+    """Return the bearer of a turn: each has its own."""
+    return f"token-{name}"
 
 
 def _changed(item: Item, text: str) -> Item:

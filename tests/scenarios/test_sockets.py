@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -306,6 +307,32 @@ def test_nobody_listening_is_a_connect_failure(talk: Talk, simulated: Simulate) 
     error = failing(caller)
 
     assert (error.code, error.delivery, error.retryable) == ("websocket_connect_failed", "not_sent", True)
+    assert error.details["host"] == f"127.0.0.1:{sim.port}"
+
+
+def test_a_connection_that_is_left_alone_says_why(talk: Talk, simulated: Simulate) -> None:
+    sim = simulated(faults=[FAULTS["refuse_upgrade"](503)])
+    caller = talk(sim, degraded_for=within(30))
+    refused, degraded = failing(caller), failing(caller)
+
+    assert refused.details["host"] == f"127.0.0.1:{sim.port}"
+    assert (degraded.code, degraded.details) == ("websocket_degraded", {"cause": "websocket_handshake_failed"})
+    [status] = caller.client.status(caller.key)
+    assert (status.failures, status.last_error) == (2, "websocket_handshake_failed")
+
+
+def test_a_request_that_is_not_read_over_http_is_given_up_with_the_time_for_sending(talk: Talk, simulated: Simulate) -> None:
+    """Nothing reads: the kernel's buffers take some of it."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        caller = talk(simulated(), transport="http", send_timeout=0.5, degraded_for=None)
+        caller.url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        caller.fields = {"instructions": "x" * 12_000_000}
+        began = time.monotonic()
+        error = failing(caller)
+
+    assert (error.code, error.delivery) == ("websocket_send_timeout", "ambiguous")
+    assert error.details["transport"] == "http"
+    assert time.monotonic() - began < within(5)
 
 
 @pytest.mark.parametrize("fault", ["never_upgrade", "silent", "drip_upgrade"])

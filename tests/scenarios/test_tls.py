@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pixir_actors import StreamError
+from pixir_actors import InvalidSettings, StreamError
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from tests.conftest import within
 from tests.scenarios.caller import Caller
@@ -93,14 +93,16 @@ def test_a_ping_between_turns_is_answered_over_tls(talk_embedded: Talk, sim: Sim
     assert caller.say("second").reason is None
 
 
-@pytest.mark.parametrize("trusted", ["nothing of ours", "another authority", "no such file"])
+@pytest.mark.parametrize("trusted", ["nothing of ours", "another authority", "no certificate in the file"])
 def test_a_certificate_that_is_not_trusted_ends_the_attempt(
     talk: Talk, sim: Simulator, simulated: Simulate, trusted: str, tmp_path: Path
 ) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
     files = {
         "nothing of ours": None,
         "another authority": simulated(tls=True).ca_file,
-        "no such file": str(tmp_path / "missing.pem"),
+        "no certificate in the file": str(empty),
     }
     caller = talk(sim, ca_file=files[trusted])
 
@@ -108,16 +110,26 @@ def test_a_certificate_that_is_not_trusted_ends_the_attempt(
         caller.say("hello")
 
     assert (caught.value.code, caught.value.delivery) == ("websocket_connect_failed", "not_sent")
-    assert caught.value.details["reason"]
+    assert caught.value.details["reason"] == ("ca_file" if "file" in trusted else "certificate_verify_failed")
+    assert caught.value.retryable == ("file" not in trusted), "waiting does not put a certificate into a file"
     assert (sim.handshakes, sim.requests) == ([], [])
+
+
+def test_a_ca_file_that_is_missing_is_named_before_anything_is_opened(talk: Talk, sim: Simulator, tmp_path: Path) -> None:
+    path = str(tmp_path / "missing.pem")
+    with pytest.raises(InvalidSettings, match=r"missing\.pem.*PEM file"):
+        talk(sim, ca_file=path).say("hello")
+    assert (sim.handshakes, sim.tls_failures) == ([], 0)
 
 
 def test_a_name_that_the_certificate_does_not_have_ends_the_attempt(talk: Talk, sim: Simulator) -> None:
     caller = talk(sim, ca_file=sim.ca_file)
-    caller.url = sim.base_url.replace("localhost", "127.0.0.2")
+    # The system takes this for 127.0.0.1; the certificate does not know it.
+    caller.url = sim.base_url.replace("localhost", "127.1")
 
     with pytest.raises(StreamError) as caught:
         caller.say("hello")
 
     assert caught.value.code == "websocket_connect_failed"
+    assert caught.value.details["step"] == "tls"
     assert sim.handshakes == []

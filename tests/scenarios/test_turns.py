@@ -17,7 +17,7 @@ from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.errors import Delivery
 from pixir_actors.settings import Settings
 from pixir_actors.simulator import FAULTS, Reply, Simulator, TurnContext
-from tests.conftest import within
+from tests.conftest import until, within
 from tests.scenarios.caller import Caller, texts, user
 
 Talk = Callable[..., Caller]
@@ -265,7 +265,8 @@ def test_another_thread_can_cancel_a_stream_that_waits(talk_embedded: Talk, simu
     stream = caller.stream("first")
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(ended, stream)
-        sim.wait_for(lambda seen: seen.turns, within(5))
+        assert until(lambda: stream.text)
+        time.sleep(0.05)  # it has read what there is, and waits
         stream.cancel()
         error = reading.exception(within(5))
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pixir_actors.simulator import FAULTS, Fault
+import re
+from typing import Any
+
+import pytest
+
+from pixir_actors.simulator import FAULTS, Fault, Reply, Simulator
 from pixir_actors.simulator.arming import FaultBox, Where
 from pixir_actors.simulator.fault import Phase
 
@@ -51,6 +56,28 @@ def test_selectors_choose_the_connection_and_the_request() -> None:
     assert used(box, "upgrade", 1) == ["slow_accept"]
     assert used(box, "request", request=1) == []
     assert used(box, "request", request=2) == ["error_503"]
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "named"),
+    [
+        (FAULTS["not_found"], "FAULTS['not_found'] is a factory: call it"),
+        ("not_found", "a str is no fault"),
+        (None, "a NoneType is no fault"),
+    ],
+)
+def test_what_is_no_fault_is_refused_where_it_is_armed(nonsense: Any, named: str) -> None:
+    box = FaultBox()
+    refused = pytest.raises(TypeError, match=re.escape(named))
+    with refused:
+        box.arm(nonsense)
+    with refused:
+        Simulator().inject(nonsense)
+    with refused:
+        Simulator(faults=[nonsense])
+    with refused:
+        Reply.text("hi").with_faults(nonsense)
+    assert box.armed() == []
 
 
 def test_the_way_is_chosen_too_and_a_fault_can_be_taken() -> None:

@@ -14,9 +14,17 @@ def refused(path: str = "/v1/responses", authorization: str = "", api_key: str |
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/v1/responses", None), ("/a/responses?b=c", None), ("/v1/chat", 404), ("/v1/chat?x=/responses", 404), ("", 404)],
+    [
+        ("/v1/responses", None),
+        ("/v1/responses?b=c", None),
+        ("/responses", 404),
+        ("/v1/v1/responses", 404),
+        ("/v1/responses/", 404),
+        ("/v1/chat?x=/v1/responses", 404),
+        ("", 404),
+    ],
 )
-def test_only_a_path_that_ends_in_responses_is_there(path: str, status: int | None) -> None:
+def test_only_the_path_that_it_names_is_there(path: str, status: int | None) -> None:
     assert refused(path) == status
 
 

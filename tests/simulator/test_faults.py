@@ -161,6 +161,15 @@ def test_evict() -> None:
         works(sim, client)
 
 
+def test_a_message_that_is_taken_for_too_large_does_not_run() -> None:
+    with simulator("too_large") as sim:
+        with connected(sim) as client:
+            client.create()
+            assert client.close_frame()[0] == 1009
+        assert (len(sim.requests), sim.turns, sim.armed) == (1, [], [])
+        works(sim)
+
+
 def test_connection_limit() -> None:
     with simulator("connection_limit", 25) as sim:
         with connected(sim) as client:

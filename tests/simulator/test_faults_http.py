@@ -27,6 +27,7 @@ WEBSOCKET_ONLY = {
     "cut_upgrade",
     "wrong_accept",
     "connection_limit",
+    "too_large",
     "close_with",
     "binary_frame",
     "oversized_frame_header",

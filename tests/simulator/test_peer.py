@@ -64,11 +64,13 @@ def test_what_is_no_http_ends_the_connection() -> None:
         assert sim.handshakes == []
 
 
-def test_a_query_and_another_prefix_are_taken() -> None:
+def test_a_query_is_taken_and_another_path_is_not_found() -> None:
     with Simulator() as sim:
-        for path in ("/openai/v1/responses?model=m", "/responses"):
-            websocket.create_connection(f"ws://127.0.0.1:{sim.port}{path}", timeout=within(5)).shutdown()
-        assert [one.path for one in sim.handshakes] == ["/openai/v1/responses?model=m", "/responses"]
+        websocket.create_connection(f"{sim.url}?model=m", timeout=within(5)).shutdown()
+        with pytest.raises(websocket.WebSocketBadStatusException, match="404"):
+            websocket.create_connection(f"ws://127.0.0.1:{sim.port}/responses", timeout=within(5))
+        seen = [(one.path, one.accepted) for one in sim.handshakes]
+        assert seen == [("/v1/responses?model=m", True), ("/responses", False)]
 
 
 def test_a_request_is_recorded_with_its_size() -> None:

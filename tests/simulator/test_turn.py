@@ -125,6 +125,29 @@ def test_a_warm_up_gives_an_id_to_chain_from_and_no_output() -> None:
         assert sim.turns[1].seen == sim.turns[0].seen
 
 
+def test_a_warm_up_may_have_no_id_and_nothing_to_continue_from() -> None:
+    with Simulator(warm_up="no_id") as sim, connected(sim) as client:
+        assert client.response(generate=False)["id"] == ""
+        assert not continues(client, "")
+        assert client.response()["id"]
+
+
+def test_a_warm_up_may_begin_and_never_end() -> None:
+    with Simulator(warm_up="created") as sim, connected(sim) as client:
+        client.create(generate=False)
+        assert client.event()["type"] == "response.created"
+        client.create()
+        assert client.event()["type"] == "response.created", "nothing came in between"
+        sim.wait_for(lambda seen: seen.overlaps)
+        assert [turn.status for turn in sim.turns][:1] == ["in_progress"]
+
+
+def test_a_warm_up_may_be_answered_like_any_request() -> None:
+    with Simulator([Reply.text("real")], warm_up="generated") as sim, connected(sim) as client:
+        assert text_of(client.turn("a", generate=False)) == "real"
+        assert [turn.generated for turn in sim.turns] == [True]
+
+
 def test_a_refused_request_is_received_but_is_no_turn() -> None:
     with Simulator() as sim, connected(sim) as client:
         assert not continues(client, "resp_unknown")

@@ -12,7 +12,9 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from pixir_actors.core.secret import Secret
 from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
@@ -227,6 +229,7 @@ def target(
     proxy: str | None = None,
     step_timeout: float | None = 10.0,
     limit: int = LIMIT,
+    send_timeout: float | None = 10.0,
 ) -> Target:
     """Return a target with the tests' defaults."""
     return Target(
@@ -236,6 +239,7 @@ def target(
         proxy=None if proxy is None else Secret(proxy),
         step_timeout=None if step_timeout is None else within(step_timeout),
         max_message_bytes=limit,
+        send_timeout=None if send_timeout is None else within(send_timeout),
     )
 
 
@@ -262,10 +266,26 @@ def opened(at: Target) -> WebSocketTransport:
 
 
 def refused(at: Target) -> Fault:
-    """Open a socket that must not open."""
+    """Open a socket that must not open; return the fault without the host, which has to be the right one."""
     fault = outcome_of(open_websocket(at))
     assert isinstance(fault, Fault), fault
-    return fault
+    return anonymous(fault, at)
+
+
+def anonymous(fault: Fault, at: Target) -> Fault:
+    """Return a fault without the host that it names: that of the proxy, if there is one and no tunnel was had of it."""
+    details = dict(fault.details)
+    host = details.pop("host", None)
+    if details["reason"] in ("proxy_unsupported", "proxy_invalid", "ca_file"):
+        assert host is None, "nobody was asked"
+        return fault
+    asked = at.proxy is not None and details.get("step") in ("name", "tcp", "proxy")
+    parts = urlsplit(at.proxy.reveal() if asked and at.proxy is not None else at.endpoint)
+    if parts.hostname and details["reason"] != "invalid_host":
+        port = parts.port or {"http": 80, "ws": 80, "wss": 443}[parts.scheme]
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        assert host == f"{name}:{port}"
+    return replace(fault, details=details)
 
 
 def collect(

@@ -189,7 +189,8 @@ def test_whatever_goes_wrong_in_the_thread_is_told(monkeypatch: pytest.MonkeyPat
     with Peer(sending(b"")) as peer:
         connector = HelperThread(target(peer.url()), broken)
         assert readable(connector.fileno(), 5)
-        assert connector.result() == Fault(CONNECT, {"reason": "KeyError", "step": "upgrade"})
+        fault = connector.result()
+        assert fault == Fault(CONNECT, {"reason": "KeyError", "step": "upgrade", "host": f"127.0.0.1:{peer.port}"})
         connector.abandon()
 
 

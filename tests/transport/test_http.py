@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -26,6 +28,7 @@ from tests.conftest import until, within
 from tests.transport.peer import (
     Peer,
     abort,
+    anonymous,
     collect,
     header,
     outcome_of,
@@ -107,7 +110,7 @@ def opened(at: Target) -> HttpTransport:
 def refused(at: Target) -> Fault:
     fault = outcome_of(open_http(at))
     assert isinstance(fault, Fault), fault
-    return fault
+    return anonymous(fault, at) if "step" in fault.details else fault
 
 
 def exchanged(script: Callable[[socket.socket], None], body: bytes = b"{}", **options: object) -> tuple[list[bytes], Fault]:
@@ -337,7 +340,8 @@ def test_no_connection_is_a_fault_with_a_word_and_its_step() -> None:
     assert refused(target(f"ws://127.0.0.1:{closed_port()}/")) == lost("refused", step="tcp")
     assert refused(target("ws://name.invalid/")).details["step"] == "name"
     with full_backlog() as port:
-        assert refused(target(f"ws://127.0.0.1:{port}/", step_timeout=0.2)) == lost("timeout", step="tcp")
+        fault = refused(target(f"ws://127.0.0.1:{port}/", step_timeout=0.2))
+    assert fault == replace(lost("timeout", step="tcp"), code=ErrorCode.WEBSOCKET_CONNECT_TIMEOUT)
 
 
 def test_certificates_are_verified(authority: Authority) -> None:
@@ -498,15 +502,36 @@ def test_every_phase_of_an_exchange_can_be_left(authority: Authority, tls: bool,
         reached.set()
 
 
-def test_a_server_that_does_not_read_ends_the_exchange_with_its_step() -> None:
+def test_a_server_that_does_not_read_ends_the_exchange_with_the_time_for_sending() -> None:
     done = threading.Event()
     with Peer(lambda sock: done.wait(within(10)) and None) as peer:
-        transport = opened(target(peer.url(), step_timeout=0.3))
+        at = target(peer.url(), step_timeout=20, send_timeout=0.3)
+        transport = opened(at)
         transport.send_text(b"x" * 30_000_000)
-        assert collect(transport).fault == lost("timeout")
+        late = {"reason": "timeout", "limit_s": at.send_timeout, "transport": "http"}
+        assert collect(transport).fault == Fault(ErrorCode.WEBSOCKET_SEND_TIMEOUT, late)
         assert transport.written_bytes() == 1
         transport.close()
         done.set()
+
+
+def test_a_server_that_reads_slowly_has_one_limit_for_all_of_the_request() -> None:
+    """Each piece is taken in good time, and all of them are not."""
+
+    def sip(sock: socket.socket) -> None:
+        sock.settimeout(within(10))
+        with suppress(OSError):
+            while sock.recv(128 * 1024):
+                time.sleep(0.01)
+
+    with Peer(sip) as peer:
+        transport = opened(target(peer.url(), send_timeout=0.3))
+        began = time.monotonic()
+        transport.send_text(b"x" * 60_000_000)
+        fault = collect(transport).fault
+        assert fault is not None and fault.code is ErrorCode.WEBSOCKET_SEND_TIMEOUT
+        assert time.monotonic() - began < within(2)
+        transport.close()
 
 
 def test_closing_from_the_actors_thread_races_with_every_end() -> None:

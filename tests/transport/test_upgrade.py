@@ -365,6 +365,13 @@ def test_a_proxy_that_refuses_is_named_with_its_status(answer: bytes, details: d
     assert fault == Fault(CONNECT, {"reason": "proxy_refused", "step": "proxy"} | details)
 
 
+def test_behind_a_tunnel_it_is_the_server_that_is_named() -> None:
+    no = answering(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    with Peer(no) as peer, Peer(RecordingProxy()) as front:
+        fault = refused(target(peer.url(), proxy=f"http://127.0.0.1:{front.port}"))  # which judges the host
+    assert fault.details == {"reason": "upgrade_refused", "status": 403}
+
+
 def test_a_proxy_without_an_end_to_its_answer_is_given_up() -> None:
     with Peer(RecordingProxy(b"HTTP/1.1 200 OK\r\n" + b"x" * MAX_HEAD_BYTES)) as front:
         fault = refused(target("ws://127.0.0.1:9/", proxy=f"http://127.0.0.1:{front.port}"))
