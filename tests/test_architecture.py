@@ -28,20 +28,27 @@ LAYERS = {
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "
-    "transport.http transport.sse transport.tls transport.upgrade transport.websocket",
-    "channel": "channel channel.exchange channel.inbox channel.listener channel.local channel.sender",
+    "transport.http transport.probe transport.sse transport.tls transport.upgrade transport.websocket",
+    "channel": "channel channel.exchange channel.inbox channel.line channel.listener channel.local channel.sender",
     # processes
-    "actors": "actors actors.connection actors.control actors.intake actors.messages actors.outbox actors.process "
-    "actors.registry actors.reporter actors.shell actors.sink actors.supervisor actors.watch actors.wire",
-    "dispatch": "dispatch dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link dispatch.local",
-    "system": "system system.embedded system.environment system.guardian system.processes system.signed system.tether",
+    "actors": "actors actors.connection actors.control actors.ending actors.intake actors.journal actors.messages "
+    "actors.outbox actors.process actors.refusals actors.registry actors.reporter actors.room actors.shell actors.sink "
+    "actors.submission actors.supervisor actors.telling actors.watch actors.wire",
+    "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
+    "dispatch.local dispatch.loop dispatch.questions",
+    "system": "system system.cookie system.embedded system.environment system.forwarding system.frames system.guardian "
+    "system.launch system.logs system.notify system.places system.processes system.records system.refusals system.runtime "
+    "system.signed system.tether",
+    "daemon": "admin admin.daemon admin.detached admin.heart",
     # what a user sees
-    "facade": "client stream",
+    "facade": "aio client stream",
     "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "
     "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
-    "cli": "cli cli.main __main__",
+    "cli": "cli cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
+    "cli.options cli.output cli.parser cli.simulate cli.start cli.status cli.stop cli.stream cli.table cli.terminal "
+    "__main__",
     "root": ".",
 }
 """The modules of each layer, without the package's name; "." is the package itself."""
@@ -60,10 +67,11 @@ MAY_IMPORT = {
     "channel": "channel frame core errors settings events status",
     "actors": f"actors transport channel frame core version {VALUES}",
     "system": "system channel frame core version errors settings",
-    "dispatch": "dispatch system actors channel frame core errors",
+    "dispatch": "dispatch system actors channel frame core errors version",
+    "daemon": "daemon dispatch system actors core errors version",
     "facade": f"facade dispatch system actors channel frame core version {VALUES}",
     "kit": "kit errors version",
-    "cli": f"cli facade system kit core version {VALUES}",
+    "cli": f"cli facade daemon system transport kit core version {VALUES}",
     "root": f"facade version {VALUES}",
 }
 """What each layer may import of ours: imports point down only."""
@@ -79,13 +87,13 @@ SOCKETS = "socket ssl websocket select selectors socketserver"
 EXTRAS = "websockets trustme h11"
 
 ONLY_IN = {
-    "thespian": "actors system dispatch facade",
-    **dict.fromkeys(SOCKETS.split(), "transport channel system kit"),
+    "thespian": "actors system dispatch daemon facade",
+    **dict.fromkeys(SOCKETS.split(), "transport channel system daemon kit"),
     **dict.fromkeys(EXTRAS.split(), "kit"),
     "httpcore": "transport",
-    **dict.fromkeys((CLOCKS + " " + CHANCE).split(), "transport channel actors dispatch system facade kit cli"),
-    **dict.fromkeys(THREADS.split(), "transport channel dispatch system facade kit cli"),
-    **dict.fromkeys(["logging", "warnings"], "transport channel actors system facade kit cli"),
+    **dict.fromkeys((CLOCKS + " " + CHANCE).split(), "transport channel actors dispatch system daemon facade kit cli"),
+    **dict.fromkeys(THREADS.split(), "transport channel dispatch system daemon facade kit cli"),
+    **dict.fromkeys(["logging", "warnings"], "transport channel actors system daemon facade kit cli"),
     "rich": "cli kit",
 }
 """Modules of others that only some layers may import."""
@@ -96,7 +104,7 @@ EXCEPTIONS = {
 """Single modules that may import one thing more, and why."""
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "expandvars", "getproxies", "proxy_bypass"}
-MAY_READ_ENVIRONMENT = "cli system facade"
+MAY_READ_ENVIRONMENT = "cli system daemon facade"
 MAY_PRINT = "cli simulator.__main__ __main__"
 
 MAX_LINES = 400

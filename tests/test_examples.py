@@ -47,6 +47,13 @@ SAYS = {
     "many_keys": [r"(?s)(3 turns, 2 as deltas, 1 socket.*){6}", "6 conversations of"],
     "reduce": ["status 200, 11 events: You said: Greet", "cut: websocket_", r"so far: 'You said: .*', \d+ events"],
     "host_app": ["'Hello' was answered with 11 events", "'And good bye' was answered with 11 events", "stopped"],
+    "fastapi_stream": [
+        "the page is called 'Ask'",
+        "'Hello' was answered with 18 events, text/event-stream",
+        "left in the middle",
+        "the socket of that answer is closed",
+        "stopped",
+    ],
     "own_actor": [
         "actor:  .* no_previous_response",
         "actor:  .* delta",
@@ -64,6 +71,7 @@ BEYOND_THE_SIMULATOR = {
     "many_keys": [r"(3 turns, 2 as deltas)"],
     "reduce": ["status 200"],
     "host_app": ["stopped"],
+    "fastapi_stream": [r"'Hello' was answered with \d+ events", "stopped"],
     "own_actor": ["actor:  .* delta"],
 }
 """What those examples print that ask a provider when there is a key."""

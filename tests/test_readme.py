@@ -120,7 +120,7 @@ def test_every_fault_of_the_simulator_is_named() -> None:
 
 def test_the_targets_are_those_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = {f"make {name}": [text] for name, text in re.findall(r"^([a-z]+):.*## (.*)$", makefile, re.MULTILINE)}
+    targets = {f"make {name}": [text] for name, text in re.findall(r"^([a-z-]+):.*## (.*)$", makefile, re.MULTILINE)}
 
     assert rows("Development") == targets
 
