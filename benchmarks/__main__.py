@@ -1,181 +1,94 @@
-"""Plain websocket-client against pixir_actors, side by side: `python -m benchmarks [--rounds N]`.
-
-Both talk to the same loopback server, in turn within each round, so that a busy moment of the machine hits both. Plain
-websocket-client runs with its defaults, in this process, with a delta written by hand; pixir_actors runs embedded: two
-process boundaries, held attempts and proofs included. Both read the type of every event, as any caller must to see the
-end. What counts is the ratio within a round; the table gives its median and its range.
-"""
+"""`python -m benchmarks`: everybody side by side against one loopback server. `--help` says what can be chosen."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
-from statistics import median
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import orjson
-import websocket
-from rich.console import Console
-from rich.table import Table
 
-from pixir_actors import Client, Data, Request
-
-MODEL: Final = "bench"
-TERMINAL: Final = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
-BURST_DELTAS: Final = 2000
-TURN_DELTAS: Final = 15
-"""With the events around them, about 20 events."""
-TURNS: Final = 50
-
-Turn = Callable[[int], int]
-"""Ask for so many deltas on a warm connection; returns the events that came."""
+from benchmarks.cases.registry import CASES
+from benchmarks.contest import Contest
+from benchmarks.machine import command, describe
+from benchmarks.peers.registry import PEERS
+from benchmarks.progress import Progress
+from benchmarks.results import Results
+from benchmarks.scale import SCALES
+from benchmarks.table import show
 
 
-def user(deltas: int) -> dict[str, Any]:
-    """Return the message that the server answers with so many deltas."""
-    return {"type": "message", "role": "user", "content": str(deltas)}
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    results = Results(facts={"command": command(), **describe()})
+    scale = "tiny" if options.tiny else "quick" if options.quick else "full"
+    rounds = options.rounds or SCALES[scale].rounds
+    results.facts |= {"rounds": rounds, "beside it": "as many busy loops as cores" if options.busy else "nothing"}
+    progress = Progress()
+    contest = Contest(options.case or list(CASES), _present(options.peer, results), rounds, scale, progress.tick)
+    with busy() if options.busy else nullcontext():
+        try:
+            contest.run(results)
+        except KeyboardInterrupt:
+            results.notes.append("The run was interrupted: what follows is what was measured until then.")
+    progress.clear()
+    results.facts["seconds"] = round(progress.seconds)
+    if options.json:
+        options.json.write_bytes(orjson.dumps(results.to_json(), option=orjson.OPT_INDENT_2))
+    show(results)
+    if options.report:
+        # Only here: matplotlib is needed for nothing else.
+        from benchmarks.report import write
+
+        print(f"written: {write(results, options.report)}")
+    return 0
 
 
-class Plain:
-    """What one writes by hand: one socket, one delta per turn."""
-
-    def __init__(self, url: str) -> None:
-        self._socket = websocket.create_connection(url, timeout=60)
-        self._newest: str | None = None
-
-    def turn(self, deltas: int) -> int:
-        body: dict[str, Any] = {"type": "response.create", "model": MODEL, "store": False, "input": [user(deltas)]}
-        if self._newest is not None:
-            body["previous_response_id"] = self._newest
-        self._socket.send(orjson.dumps(body).decode())
-        count = 1
-        while (event := orjson.loads(self._socket.recv()))["type"] not in TERMINAL:
-            count += 1
-        self._newest = completed(event)["id"]
-        return count
-
-    def close(self) -> None:
-        self._socket.close()
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What everybody costs, side by side.")
+    parser.add_argument("--rounds", type=_positive, help="how often each peer is measured (default 7, 3 with --quick)")
+    for name, known in (("--case", CASES), ("--peer", PEERS)):
+        what = f"of {', '.join(known)} (default: all)"
+        parser.add_argument(name, action="extend", nargs="+", choices=known, metavar="NAME", help=what)
+    parser.add_argument("--quick", action="store_true", help="less of everything: under a minute")
+    parser.add_argument("--tiny", action="store_true", help="next to nothing of everything: shows that it works")
+    parser.add_argument("--busy", action="store_true", help="beside as many busy loops as there are cores")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a report with plots there (Markdown)")
+    return parser
 
 
-class Actors:
-    """The same conversation through a connection actor, which is always given the whole history."""
-
-    def __init__(self, client: Client, key: str, url: str) -> None:
-        self._client, self._key, self._url = client, key, url
-        self._history: list[Any] = []
-
-    def turn(self, deltas: int) -> int:
-        self._history.append(user(deltas))
-        request = Request(self._url, body={"model": MODEL, "input": self._history})
-        with self._client.stream(self._key, request) as stream:
-            types = [event.type for event in stream if isinstance(event, Data)]
-        stream.raise_for_failure()
-        self._history += stream.output
-        return len(types)
-
-    def close(self) -> None:
-        self._client.close(self._key)
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
 
 
-def completed(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the response of a terminal event.
-
-    Raises:
-        RuntimeError: The response is not complete, so there is nothing to measure.
-    """
-    if event["type"] != "response.completed":
-        raise RuntimeError(f"the server answered {event['type']}")
-    response: dict[str, Any] = event["response"]
-    return response
-
-
-@dataclass
-class Contest:
-    """One measurement, repeated: rates per second, one of each side per round."""
-
-    name: str
-    unit: str
-    rate: Callable[[Turn], float]
-    plain: list[float] = field(default_factory=list)
-    actors: list[float] = field(default_factory=list)
-
-    def row(self) -> list[str]:
-        ratios = [ours / theirs for ours, theirs in zip(self.actors, self.plain, strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        rates = [f"{median(rates):,.0f} {self.unit}" for rates in (self.plain, self.actors)]
-        return [self.name, *rates, f"{median(ratios):.2f}", spread]
-
-
-def burst(turn: Turn) -> float:
-    """Return events per second of one long stream."""
-    started = time.perf_counter()
-    events = turn(BURST_DELTAS)
-    return events / (time.perf_counter() - started)
-
-
-def turns(turn: Turn) -> float:
-    """Return turns per second, one after another."""
-    started = time.perf_counter()
-    for _ in range(TURNS):
-        turn(TURN_DELTAS)
-    return TURNS / (time.perf_counter() - started)
-
-
-def play(contest: Contest, client: Client, url: str, number: int) -> None:
-    """Measure both sides once, each on a fresh conversation that is warm; who goes first alternates."""
-    with closing(Plain(url)) as plain, closing(Actors(client, f"{contest.name}-{number}", url)) as actors:
-        sides: list[tuple[Turn, list[float]]] = [(plain.turn, contest.plain), (actors.turn, contest.actors)]
-        for turn, rates in sides if number % 2 else reversed(sides):
-            turn(TURN_DELTAS)
-            rates.append(contest.rate(turn))
+def _present(asked: list[str] | None, results: Results) -> list[str]:
+    """Return the peers that are installed; note those that are not."""
+    wanted = [peer for peer in PEERS if not asked or peer in asked]
+    for peer in wanted:
+        if PEERS[peer].missing:
+            results.notes.append(f"{peer} is left out: {PEERS[peer].distribution} is not installed (extra: bench).")
+    return [peer for peer in wanted if not PEERS[peer].missing]
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Run the server in its own process and yield its URL."""
-    command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        try:
-            url = process.stdout.readline().strip()
-            if not url:
-                raise RuntimeError("the benchmark's server did not start")
-            yield url
-        finally:
-            process.stdin.close()  # which ends it
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast events arrive, as ratios.")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each side is measured (default 7)")
-    rounds = max(1, parser.parse_args().rounds)
-    contests = [
-        Contest(f"burst of {BURST_DELTAS} deltas", "events/s", burst),
-        Contest(f"turns of {TURN_DELTAS} deltas", "turns/s", turns),
-    ]
-    with ExitStack() as stack:
-        url = stack.enter_context(server())
-        client = stack.enter_context(Client.embedded())
-        for number in range(rounds):
-            for contest in contests:
-                play(contest, client, url, number)
-    show(contests, rounds)
-
-
-def show(contests: list[Contest], rounds: int) -> None:
-    table = Table(title=f"medians of {rounds} interleaved rounds; ratio: pixir_actors / websocket-client")
-    for column in ("", "websocket-client", "pixir_actors", "ratio", "range"):
-        table.add_column(column, justify="left" if not column else "right")
-    for contest in contests:
-        table.add_row(*contest.row())
-    Console().print(table)
+def busy() -> Iterator[None]:
+    """Have every core busy with something else."""
+    count = int(describe()["cores"].partition(" ")[0])
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""docs/performance.md: `python -m benchmarks --report FILE`, or from saved values: `python -m benchmarks.report`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from benchmarks.cases.registry import CASES
+from benchmarks.peers.registry import OURS
+from benchmarks.plots import draw
+from benchmarks.results import Results
+from benchmarks.table import ceiling, cell, label, peers_of, target_rows
+
+PLOTS_OF: Final = {
+    "burst": ("burst",),
+    "turns": ("turns", "first"),
+    "loop": ("loop",),
+    "bodies": ("bodies", "bodies-new"),
+    "streams": ("delays",),
+    "keys": ("keys",),
+}
+
+METHOD: Final = f"""\
+Everybody talks to the same server, a process of its own on the loopback interface: one epoll loop that answers with frames
+encoded beforehand, in one write where the case does not ask for a rate. Each peer runs in a process of its own. The peers
+take their turns within each round, and each round begins with another one, so that a busy moment of the machine hits all of
+them; warm-ups are not measured. Every peer looks at the type of each event and at the text of each delta, and a turn in
+which a delta is missing is an error.
+
+- `{OURS}`: `Client.embedded()`, always given the whole history: two process boundaries, held attempts and proofs included.
+  `{OURS} async`: the same with `AsyncClient`.
+- `websocket-client`: with its defaults, the continuation written by hand. `full replay`: the same without a continuation.
+- `openai`: `client.responses.connect()`, the continuation written by hand.
+- `openai-agents`: `OpenAIResponsesWSModel`, given the response to continue from.
+- `pydantic-ai`: `OpenAIResponsesModel` with `openai_transport="websocket"`, which continues by itself.
+- `server's ceiling`: a bare socket that looks for the end of the answer alone.
+
+In the tables, the first number is the median of the rounds. The second is `{OURS}` / that peer: the median of the ratios of
+the rounds, with the least and the most of them. CPU and memory are those of the peer's process and all below it. The warm
+keys are set up once, and their values are of several passes over them; all peers' keys are idle at the same time.
+"""
+
+
+def write(results: Results, path: Path, busy: Results | None = None) -> Path:
+    """Write the report to `path`, and its plots to a directory beside it.
+
+    Args:
+        busy: Another run, of a busy machine, whose ratios stand beside.
+    """
+    plots = draw(results, path.parent / path.stem)
+    path.write_text("\n".join(_lines(results, {plot.stem: f"{path.stem}/{plot.name}" for plot in plots}, busy)) + "\n")
+    return path
+
+
+def _lines(results: Results, plots: dict[str, str], busy: Results | None) -> Iterator[str]:
+    yield "# What it costs\n"
+    yield f"Made by `{results.facts['command']}`. Make it anew with `make bench-report`.\n"
+    yield from _facts(results)
+    yield from ("## Targets\n", *_targets(results, busy))
+    yield from ("## How it is measured\n", METHOD, *ceiling(results), "")
+    for case in CASES:
+        if results.places(case):
+            yield f"## {CASES[case].title}\n"
+            yield from (f"![{name}]({plots[name]})\n" for name in PLOTS_OF.get(case, ()) if name in plots)
+            yield from _case(results, case)
+    if busy is not None:
+        yield from _busy(busy)
+    if results.notes:
+        yield from ("## Notes\n", *(f"- {note}" for note in results.notes))
+
+
+def _facts(results: Results) -> Iterator[str]:
+    yield from _table(["machine", ""], ([name, str(value)] for name, value in results.facts.items() if name != "command"))
+
+
+def _targets(results: Results, busy: Results | None) -> Iterator[str]:
+    head = ["case", "what", "target", "measured", ""]
+    rows: Iterator[Sequence[str]] = target_rows(results)
+    if busy is None:
+        yield from _table(head, rows)
+        return
+    others = {row[:3]: row[3:] for row in map(tuple, target_rows(busy))}
+    beside = ((*row, *others.get(tuple(row[:3]), ("", "not measured"))) for row in rows)
+    yield from _table([*head, "on a busy machine", ""], beside)
+
+
+def _case(results: Results, case: str) -> Iterator[str]:
+    peers = peers_of(results, case)
+    rows = (
+        [label(place), *("<br>".join(filter(None, cell(results, place, peer))) for peer in peers)]
+        for place in results.places(case)
+    )
+    yield from _table(["", *peers], rows)
+
+
+def _busy(busy: Results) -> Iterator[str]:
+    yield "## The same on a busy machine\n"
+    yield f"Made by `{busy.facts['command']}`.\n"
+    yield from _facts(busy)
+    for case in CASES:
+        if busy.places(case):
+            yield f"### {CASES[case].title}\n"
+            yield from _case(busy, case)
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
+    yield _row(head)
+    yield _row(["---"] * len(head))
+    yield from map(_row, rows)
+    yield ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Write the report from saved values.")
+    parser.add_argument("values", type=Path, help="what `python -m benchmarks --json FILE` has written")
+    parser.add_argument("--busy", type=Path, metavar="FILE", help="values of a busy machine, to stand beside")
+    parser.add_argument("--to", type=Path, default=Path("docs/performance.md"), metavar="FILE")
+    options = parser.parse_args()
+    busy = _read(options.busy) if options.busy else None
+    print(f"written: {write(_read(options.values), options.to, busy)}")
+
+
+def _read(path: Path) -> Results:
+    return Results.from_json(orjson.loads(path.read_bytes()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Each peer that is installed holds the same conversation. Those of the extra `bench` are left out where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.asks import Ask
+from benchmarks.peers.base import Incomplete, Peer
+from benchmarks.peers.registry import CEILING, PEERS
+from benchmarks.server.loop import stats
+
+SAID = ("does not say what to answer", "status=400")
+"""In the error of the server, as the peers tell it."""
+
+pytestmark = [
+    pytest.mark.processes,
+    # what other libraries say of themselves
+    pytest.mark.filterwarnings("default"),
+]
+
+
+@pytest.fixture(params=PEERS)
+def peer(request: pytest.FixtureRequest, url: str) -> Iterator[Peer]:
+    entry = PEERS[request.param]
+    if entry.missing:
+        pytest.skip(f"{entry.distribution} is not installed")
+    made = entry.make(url)
+    yield made
+    made.close()
+    made.close()
+
+
+def test_a_conversation_of_text_and_tools_is_held_and_continued(
+    peer: Peer, url: str, request: pytest.FixtureRequest
+) -> None:
+    before = stats(url)
+    asks = [Ask(), Ask(call=1), Ask(output_of=1, load=500), Ask(deltas=300), Ask(load=20_000)]
+
+    records = peer.play("a", asks)
+
+    after = stats(url)
+    assert [record.ask for record in records] == asks
+    assert all(record.started < record.first <= record.ended for record in records)
+    assert after["requests"] - before["requests"] == len(asks)
+    by_itself = 0 if request.node.callspec.params["peer"] in ("full replay", CEILING) else len(asks) - 1
+    assert after["continued"] - before["continued"] == by_itself
+    peer.shut("a")
+
+
+def test_streams_run_at_once_and_know_the_delay_of_each_event(peer: Peer) -> None:
+    if not peer.counts:
+        pytest.skip("it does not look at events")
+    keys = ["a", "b", "c"]
+    peer.together(keys, Ask(), 2)
+
+    records = peer.together(keys, Ask(deltas=10, rate=100), 3)
+
+    assert all(len(record.delays) == 10 and min(record.delays) > 0 for record in records)
+    starts, ends = [record.started for record in records], [record.ended for record in records]
+    assert max(starts) < min(ends), "at once"
+
+
+def test_an_answer_that_is_an_error_is_no_measurement(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not peer.counts:
+        pytest.skip("it does not look at events")
+    monkeypatch.setattr(Ask, "items", lambda self: [])
+
+    with pytest.raises(Exception, match=r"(?s).+") as caught:
+        peer.play("a", [Ask()])
+
+    assert isinstance(caught.value, Incomplete) or any(said in str(caught.value) for said in SAID)
