@@ -11,6 +11,8 @@ from pixir_actors.channel.exchange import Channel
 from pixir_actors.channel.frame import Decoder
 
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_AT_ONCE: Final = 8
+"""Writes after which others get their turn: a large frame to a process that reads as fast would hold all of them up."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,8 +34,10 @@ class Line:
     outgoing: deque[tuple[bytes, list[int]]] = field(default_factory=deque, repr=False)
 
     def write(self) -> bool:
-        """Write what the kernel takes now; say whether that was all."""
-        while self.outgoing:
+        """Write what the kernel takes now, but not for long; say whether that was all."""
+        for _ in range(_AT_ONCE):
+            if not self.outgoing:
+                return True
             frame, taken = self.outgoing[0]
             rest = memoryview(frame)[sum(taken) :]
             try:
@@ -47,4 +51,4 @@ class Line:
                 return True
             if sum(taken) == len(frame):
                 self.outgoing.popleft()
-        return True
+        return not self.outgoing

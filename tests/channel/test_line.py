@@ -74,6 +74,18 @@ def test_writing_to_a_full_socket_does_not_wait(pair: tuple[Line, socket.socket]
     assert time.monotonic() - began < within(1)
 
 
+def test_others_get_their_turn_although_the_kernel_would_take_more(pair: tuple[Line, socket.socket]) -> None:
+    """It is written under a lock, and by the thread that reads all channels."""
+    line, peer = pair
+    put(line, *(b"%04d" % number for number in range(20)))
+    rounds = 1
+    while not line.write():
+        rounds += 1
+
+    assert rounds == 3
+    assert read(peer) == b"".join(b"%04d" % number for number in range(20))
+
+
 def test_what_is_for_a_process_that_has_died_is_dropped_without_an_error(pair: tuple[Line, socket.socket]) -> None:
     line, peer = pair
     put(line, bytes(2_000_000), b"next")

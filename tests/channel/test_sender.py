@@ -261,6 +261,16 @@ def test_requests_and_cancels_are_given_out_once_and_in_order(greeted: Sender, p
     assert greeted.take() == []
 
 
+@pytest.mark.parametrize("first", [SUBMIT, CANCEL])
+def test_nothing_is_taken_before_the_greeting(sender: Sender, peer: Peer, first: Frame) -> None:
+    peer.sock.send(encode(first) + hello("c-1"))
+    readable(sender)
+
+    assert not sender.receive()
+    assert sender.closed
+    assert sender.take() == []
+
+
 def test_they_may_come_right_behind_the_greeting(sender: Sender, peer: Peer) -> None:
     peer.sock.send(hello("c-1") + encode(SUBMIT))
     readable(sender)
@@ -311,6 +321,23 @@ def test_a_large_request_is_read_in_one_go_while_it_keeps_coming(greeted: Sender
 
     assert taken == [large, CANCEL]
     assert calls < 30
+
+
+def test_the_rest_of_a_request_is_waited_for_a_moment(
+    greeted: Sender, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, more_comes = encode(SUBMIT), greeted._more_comes
+
+    def now() -> bool:
+        peer.sock.send(encoded[-1:])
+        return more_comes()
+
+    monkeypatch.setattr(greeted, "_more_comes", now)
+    peer.sock.send(encoded[:-1])
+    readable(greeted)
+
+    assert greeted.receive()
+    assert greeted.take() == [SUBMIT]
 
 
 def test_a_request_that_does_not_go_on_is_not_waited_for(greeted: Sender, peer: Peer) -> None:

@@ -6,13 +6,14 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from thespian.actors import ActorSystemException, InvalidActorAddress
 
-from pixir_actors.channel import Sender
+from pixir_actors.channel import ChannelLost, Sender
 from pixir_actors.channel.frame import Frame, FrameType, encode
 from pixir_actors.dispatch.link import RemoteLink
 from pixir_actors.errors import SystemStartFailed
@@ -84,3 +85,20 @@ def test_frames_come_over_a_channel_that_says_whether_its_connection_lives(link:
 
     assert until(lambda: not link.connected("c-1"))
     assert source.lost is not None
+
+
+def test_a_request_that_goes_over_a_channel_is_lost_with_it_and_not_handed_to_the_next(link: RemoteLink) -> None:
+    source = link.open(3, max_buffered_bytes=10_000)
+    submit = encode(Frame(FrameType.SUBMIT, 0, 3, b"{}"))
+    assert not link.send("c-1", submit, request_id=3), "there is none"
+    assert link.channel is not None
+    channel = link.channel
+    with closing(Sender.connect(channel, connection_id="c-1")) as first:
+        assert until(lambda: first.receive() and first.greeted and link.send("c-1", submit, request_id=3))
+        assert until(lambda: first.receive() and first.take() == [Frame(FrameType.SUBMIT, 0, 3, b"{}")])
+        with closing(Sender.connect(channel, connection_id="c-1")) as second:
+            assert until(lambda: second.receive() and second.greeted)
+            first.close(goodbye=True)
+
+            with pytest.raises(ChannelLost):
+                source.take(within(5))
