@@ -23,6 +23,7 @@ class ConnectionStatus:
         idle_s: Seconds since the last turn ended; 0 during one.
         degraded_for_s: Seconds until the degraded window ends; 0 where there is none.
         next_wakeup_s: Seconds until the next deadline, or None.
+        wakeup_every_s: Seconds between deadlines as long as nothing happens, or None: an idle connection pings.
         turns: Turns that ended with a terminal event.
         delta_turns: Those of them that went out as a delta.
         sockets: Sockets opened.
@@ -54,6 +55,7 @@ class ConnectionStatus:
     full_bytes: int
     last_reset_reason: str | None
     last_error: str | None
+    wakeup_every_s: float | None = None
 
     @property
     def saved_bytes(self) -> int:
@@ -65,9 +67,14 @@ class ConnectionStatus:
         """Whether a turn runs."""
         return self.state in ("connecting", "streaming")
 
+    def _wakeup_after(self, left: float) -> float:
+        if left < 0 and self.wakeup_every_s:
+            return left % self.wakeup_every_s
+        return max(0.0, left)
+
     def later(self, seconds: float) -> ConnectionStatus:
         """Return what this says `seconds` later, if nothing has happened meanwhile."""
-        next_wakeup_s = None if self.next_wakeup_s is None else round(max(0.0, self.next_wakeup_s - seconds), 3)
+        next_wakeup_s = None if self.next_wakeup_s is None else round(self._wakeup_after(self.next_wakeup_s - seconds), 3)
         return replace(
             self,
             age_s=None if self.age_s is None else round(self.age_s + seconds, 3),

@@ -37,8 +37,8 @@ LAYERS = {
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
     "dispatch.local dispatch.loop dispatch.questions",
     "system": "system system.cookie system.embedded system.environment system.forwarding system.frames system.guardian "
-    "system.launch system.logs system.notify system.places system.processes system.records system.refusals system.runtime "
-    "system.signed system.tether",
+    "system.launch system.logs system.notify system.places system.polling system.processes system.records system.refusals "
+    "system.runtime system.signed system.tether",
     "daemon": "admin admin.daemon admin.detached admin.heart",
     # what a user sees
     "facade": "aio client stream",

@@ -49,6 +49,12 @@ def test_a_turn_runs_while_connecting_and_streaming(state: State) -> None:
 LATER = [
     ({}, 1.0, {"age_s": 11.0, "idle_s": 3.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0}),
     ({}, 60.0, {"age_s": 70.0, "idle_s": 62.0, "degraded_for_s": 0.0, "next_wakeup_s": 0.0}),
+    (
+        {"wakeup_every_s": 25.0},
+        60.0,
+        {"age_s": 70.0, "idle_s": 62.0, "degraded_for_s": 0.0, "next_wakeup_s": 19.0},
+    ),
+    ({"wakeup_every_s": 25.0}, 1.0, {"age_s": 11.0, "idle_s": 3.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0}),
     ({"age_s": None, "next_wakeup_s": None}, 1.0, {"idle_s": 3.0, "degraded_for_s": 0.5}),
     (
         {"state": "streaming", "idle_s": 0.0},

@@ -115,7 +115,7 @@ class ConnectionActor(ShellActor):
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
         self._outbox = self._new_outbox(begin.connection_id)
         self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
-        self.send(supervisor, c.Began(begin.connection_id, os.getpid()))
+        self.send(supervisor, c.Began(begin.connection_id, os.getpid(), self._reporter.status(self._conn)))
         self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []
         for message, sender in stash:
@@ -244,7 +244,7 @@ class ConnectionActor(ShellActor):
                     inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in self._outbox.overfull()
                 )
         if self._reporter is not None:
-            self._reporter.changed()
+            self._reporter.changed(self._conn)
         self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:

@@ -27,10 +27,17 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The answer to `Begin`: the connection is up; its sender address is the one to give to others."""
+    """The answer to `Begin`: the connection is up; its sender address is the one to give to others.
+
+    Attributes:
+        connection_id: As in `Begin`.
+        pid: Its process.
+        status: Its first one, so that status knows of it from the start.
+    """
 
     connection_id: str
     pid: int
+    status: ConnectionStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, Final
 
 from pixir_actors.actors.control import Begin, Report
@@ -30,17 +31,25 @@ class Reporter:
         self._begin, self._send, self._wake_after = begin, send, wake_after
         self._reported_at = float("-inf")
         self._waiting = False
+        self._known: tuple[object, ...] = ()
 
-    def changed(self) -> None:
-        """Take note that there is something to report."""
-        if not self._waiting:
-            self._waiting = True
-            since = time.monotonic() - self._reported_at
-            self._wake_after(max(PROMPTLY, REPORT_INTERVAL - since))
+    def changed(self, connection: Connection) -> None:
+        """Take note of what may be something to report. That a ping went out, or came back, is not: it would double the cost
+        of an idle connection."""
+        if self._waiting or not self._is_news(connection):
+            return
+        self._waiting = True
+        since = time.monotonic() - self._reported_at
+        self._wake_after(max(PROMPTLY, REPORT_INTERVAL - since))
+
+    def _is_news(self, connection: Connection) -> bool:
+        # What did not change is the same object: a transition replaces what it changes.
+        return any(a is not b for a, b in zip_longest(_telling(connection), self._known))
 
     def due(self, connection: Connection) -> None:
         """Send the report."""
         self._waiting = False
+        self._known = _telling(connection)
         self._reported_at = time.monotonic()
         self._send(Report(self._begin.connection_id, self.status(connection)))
 
@@ -53,3 +62,17 @@ class Reporter:
             connection_id=self._begin.connection_id,
             pid=os.getpid(),
         )
+
+
+def _telling(connection: Connection) -> tuple[object, ...]:
+    """Return what a status tells of a connection, but for the times."""
+    socket = connection.socket
+    return (
+        connection.state,
+        connection.statistics,
+        connection.queue,
+        connection.continuation,
+        connection.backoff,
+        connection.drained_by,  # no part of the status: the report is the sign of life that its supervisor waits for
+        None if socket is None else socket.endpoint,
+    )

@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from datetime import timedelta
 from typing import Any, Final
@@ -18,6 +19,10 @@ from pixir_actors.actors.watch import Watch
 
 logger: Final = logging.getLogger(__name__)
 
+LINGER: Final = 0.02
+"""Seconds for which an actor that has something running reads its sockets before it looks for messages again."""
+PAUSE: Final = 0.002
+"""Seconds for which it does so after that has ended: what is asked for next often comes at once."""
 _POLL: Final = "poll"
 _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.05
@@ -102,7 +107,7 @@ class ShellActor(Actor):
             return
         match message:
             case WatchMessage():
-                self.watch.dispatch()
+                self._dispatch()
             case WakeupMessage(payload=(str(name), int(token))):
                 if name == _POLL:
                     if token == self._poll:
@@ -114,6 +119,22 @@ class ShellActor(Actor):
                 self._exit(sender)
             case _:
                 self.handle(message, sender)
+
+    def _dispatch(self) -> None:
+        """Handle what is ready, and go on with what comes at once while events are expected: another round of Thespian's
+        loop costs more than most of them do. Messages and wakeups wait meanwhile, for milliseconds.
+        """
+        was_busy = self.busy
+        self.watch.dispatch()
+        if self.in_process or not (was_busy or self.busy):
+            return
+        now = busy_at = time.monotonic()
+        give_up = now + LINGER
+        while not self.ended and now < (until := give_up if self.busy else min(give_up, busy_at + PAUSE)):
+            self.watch.dispatch(until - now)
+            now = time.monotonic()
+            if self.busy:
+                busy_at = now
 
     def _exit(self, sender: Any) -> None:
         self.ended = True

@@ -148,6 +148,8 @@ class SupervisorActor(ShellActor):
             return
         # Only now is the address one that other processes can use: at creation it has a meaning in this process alone.
         child.address, child.pid = sender, began.pid
+        if began.status is not None:
+            child.report(began.status, time.monotonic())
         self._registry.told(child.key)
         self._note(logging.INFO, "connection_started", child, ms=round((time.monotonic() - child.started_at) * 1000))
         waiting, child.waiting = child.waiting, []

@@ -57,11 +57,16 @@ class Watch:
             self._again.append(call)
             os.eventfd_write(self._alarm, 1)
 
-    def dispatch(self) -> None:
-        """Call the handlers of what is ready, each once. Never blocks."""
+    def dispatch(self, timeout: float = 0.0) -> None:
+        """Call the handlers of what is ready, each once.
+
+        Args:
+            timeout: Seconds to wait until something is.
+        """
+        polled = self._epoll.poll(timeout)
         again, self._again = self._again, []
         # Paired at once: a handler may close another's descriptor, and its number may be given out again meanwhile.
-        ready = [(fd, events, self._handlers.get(fd)) for fd, events in self._epoll.poll(0)]
+        ready = [(fd, events, self._handlers.get(fd)) for fd, events in polled]
         try:
             for fd, events, handler in ready:
                 if fd == self._alarm:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from pixir_actors.core.continuation import Anchor
 from pixir_actors.core.fingerprint import host
-from pixir_actors.core.state import Connection
+from pixir_actors.core.state import Connection, State
 from pixir_actors.status import ConnectionStatus
 
 
@@ -26,5 +26,6 @@ def describe(connection: Connection, *, now: float, key: str, connection_id: str
         idle_s=0.0 if connection.turn is not None else round(max(0.0, now - connection.idle_since), 3),
         degraded_for_s=round(connection.backoff.remaining(now), 3),
         next_wakeup_s=None if alarm is None else round(max(0.0, alarm.at - now), 3),
+        wakeup_every_s=connection.limits.keepalive_interval if connection.state is State.IDLE else None,
         **asdict(connection.statistics),
     )

@@ -42,6 +42,7 @@ from thespian.system.transport.IPBase import TCPv4ActorAddress
 from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, toSendBuffer
 
 from pixir_actors.errors import SystemStartFailed
+from pixir_actors.system import polling
 from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
 from pixir_actors.system.frames import Signer, StrictReceiveBuffer
 from pixir_actors.system.processes import no_core_dumps
@@ -69,6 +70,7 @@ SEAM: Final = (
     "REUSE_SOCKETS",
     "LISTEN_DEPTH",
     "MAX_INCOMING_SOCKET_PERIOD",
+    "selectors",
     "thesplog",
 )
 """Names of Thespian's transport module that are replaced in a private copy."""
@@ -138,6 +140,7 @@ def _sign(module: Any, signer: Signer) -> None:
     module.REUSE_SOCKETS = False
     module.LISTEN_DEPTH = LISTEN_DEPTH
     module.MAX_INCOMING_SOCKET_PERIOD = INCOMING_PERIOD
+    module.selectors = polling
     module.thesplog = _log_nothing
 
 

@@ -11,7 +11,7 @@ import pytest
 from pixir_actors.actors import reporter as module
 from pixir_actors.actors.control import Begin, Report
 from pixir_actors.actors.reporter import PROMPTLY, REPORT_INTERVAL, Reporter
-from pixir_actors.core.state import Connection
+from pixir_actors.core.state import Alarm, Connection, Socket, State
 from pixir_actors.settings import Settings
 
 BEGAN = 1000.0
@@ -30,6 +30,12 @@ class Bench:
         )
         self.connection = Connection.new(now=BEGAN, limits=Settings())
 
+    def change(self) -> None:
+        """Have something happen that is worth a report."""
+        turns = self.connection.statistics.turns + 1
+        self.connection = replace(self.connection, statistics=replace(self.connection.statistics, turns=turns))
+        self.reporter.changed(self.connection)
+
     def wakeup(self) -> float:
         """Return, and take, the only wakeup that was asked for."""
         [delay] = self.wakeups
@@ -38,7 +44,7 @@ class Bench:
 
     def report(self) -> None:
         """Let a change be reported when that is due."""
-        self.reporter.changed()
+        self.change()
         self.now += self.wakeup()
         self.reporter.due(self.connection)
 
@@ -49,7 +55,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_the_first_change_is_reported_promptly_but_not_at_once(bench: Bench) -> None:
-    bench.reporter.changed()
+    bench.change()
 
     assert bench.sent == []
     assert 0 < bench.wakeup() == PROMPTLY < REPORT_INTERVAL
@@ -57,13 +63,13 @@ def test_the_first_change_is_reported_promptly_but_not_at_once(bench: Bench) -> 
 
 def test_changes_until_then_ask_for_no_other_wakeup(bench: Bench) -> None:
     for _ in range(3):
-        bench.reporter.changed()
+        bench.change()
 
     assert len(bench.wakeups) == 1
 
 
 def test_a_report_says_how_things_are_when_it_is_sent(bench: Bench) -> None:
-    bench.reporter.changed()
+    bench.change()
     bench.connection = replace(bench.connection, statistics=replace(bench.connection.statistics, turns=7))
     bench.now += 2.5
     bench.reporter.due(bench.connection)
@@ -82,7 +88,7 @@ def test_a_report_says_how_things_are_when_it_is_sent(bench: Bench) -> None:
 def test_the_next_one_keeps_its_distance(bench: Bench, later: float, delay: float) -> None:
     bench.report()
     bench.now += later
-    bench.reporter.changed()
+    bench.change()
 
     assert bench.wakeup() == pytest.approx(delay)
     assert len(bench.sent) == 1
@@ -96,6 +102,28 @@ def test_a_connection_that_never_rests_reports_once_per_interval(bench: Bench) -
 
     assert len(bench.sent) == 11
     assert bench.now - first == pytest.approx(10 * REPORT_INTERVAL)
+
+
+def test_a_connection_that_only_pings_reports_nothing(bench: Bench) -> None:
+    socket = Socket("wss://h/v1/responses", "fingerprint", BEGAN, None, BEGAN)
+    bench.connection = replace(bench.connection, socket=socket)
+    bench.report()
+    for seen in (25.0, 50.0):
+        bench.connection = replace(
+            bench.connection, socket=replace(socket, last_seen=BEGAN + seen), alarm=Alarm(int(seen), BEGAN + seen + 25)
+        )
+        bench.reporter.changed(bench.connection)
+
+    assert bench.wakeups == []
+
+
+def test_a_socket_that_comes_or_goes_is_news(bench: Bench) -> None:
+    bench.report()
+    socket = Socket("wss://h/v1/responses", "fingerprint", BEGAN, None, BEGAN)
+    for connection in (replace(bench.connection, socket=socket), replace(bench.connection, state=State.DEGRADED)):
+        bench.reporter.changed(connection)
+        bench.wakeup()
+        bench.reporter.due(bench.connection)
 
 
 def test_a_status_can_be_had_at_any_time(bench: Bench) -> None:

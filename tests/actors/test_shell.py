@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from thespian.actors import (
 )
 from thespian.system.addressManager import ActorAddressManager
 
+from pixir_actors.actors import shell
 from pixir_actors.system.embedded import EmbeddedSystem
 from tests.actors.probes import Probe
 from tests.conftest import until, within
@@ -262,3 +266,92 @@ def test_the_address_of_an_actor_that_has_ended_is_let_go_of_where_thespian_keep
 
     assert manager.exportAddr(first) is None
     assert manager.exportAddr(second) == ActorAddress("second"), "places stay, addresses are found by them"
+
+
+# Lingering
+
+
+class Running(Lone):
+    """Has something running until it has read so much."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(WATCHED)
+        self.wanted = wanted
+        self.heard = b""
+        self.ours, self.theirs = socket.socketpair()
+        self.watch.add(self.ours.fileno(), self._read)
+
+    def _read(self, readable: bool) -> None:
+        self.heard += self.ours.recv(100)
+
+    @property
+    def busy(self) -> bool:
+        return len(self.heard) < self.wanted
+
+    def close(self) -> None:
+        self.watch.close()
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[int], Running]]:
+    started: list[Running] = []
+
+    def one(wanted: int) -> Running:
+        started.append(Running(wanted))
+        return started[-1]
+
+    yield one
+    for actor in started:
+        actor.close()
+
+
+def test_what_comes_at_once_is_handled_before_thespian_is_asked_again(
+    run: Callable[[int], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "LINGER", within(5))
+    actor = run(2)
+    actor.theirs.send(b"1")
+    second = threading.Timer(0.02, actor.theirs.send, [b"2"])
+    second.start()
+    actor.receiveMessage(WatchMessage([]), None)
+    second.join()
+
+    assert actor.heard == b"12"
+
+
+def test_messages_wait_no_longer_than_that_for_an_actor_that_has_something_running(run: Callable[[int], Running]) -> None:
+    actor = run(2)
+    actor.theirs.send(b"1")
+    began = time.monotonic()
+    actor.receiveMessage(WatchMessage([]), None)
+
+    assert shell.LINGER <= time.monotonic() - began < shell.LINGER + within(1)
+
+
+def test_an_actor_that_has_nothing_running_waits_for_nothing(
+    run: Callable[[int], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "PAUSE", within(60))
+    monkeypatch.setattr(shell, "LINGER", within(60))
+    actor = run(0)
+    actor.theirs.send(b"1")
+    actor.receiveMessage(WatchMessage([]), None)
+
+    assert actor.heard == b"1"
+
+
+def test_one_that_has_just_ended_waits_a_moment_for_what_is_asked_for_next(
+    run: Callable[[int], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "PAUSE", within(0.2))
+    monkeypatch.setattr(shell, "LINGER", within(0.2))
+    actor = run(1)
+    actor.theirs.send(b"1")
+    following = threading.Timer(0.01, actor.theirs.send, [b"2"])
+    following.start()
+    actor.receiveMessage(WatchMessage([]), None)
+    following.join()
+
+    assert actor.heard == b"12"

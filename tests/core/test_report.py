@@ -11,6 +11,7 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core.report import describe
 from pixir_actors.core.state import Connection, State
 from pixir_actors.errors import ErrorCode
+from pixir_actors.settings import Settings
 from pixir_actors.status import ConnectionStatus
 from tests.core.machine import Machine, completed, created, user
 
@@ -69,6 +70,15 @@ def test_one_that_is_warm() -> None:
     assert (told.turns, told.sockets, told.delta_turns) == (1, 1, 0)
     assert told.wire_bytes == told.full_bytes > 0
     assert told.last_reset_reason == "no_previous_response"
+
+
+def test_an_idle_one_pings_again_and_again() -> None:
+    machine = warm()
+    machine.conn = dataclasses.replace(machine.conn, limits=Settings(keepalive_interval=7.0))
+    assert status(machine).wakeup_every_s == 7.0
+
+    machine.submit([user("hello")])
+    assert status(machine).wakeup_every_s is None
 
 
 def test_of_a_url_only_the_host_is_shown() -> None:

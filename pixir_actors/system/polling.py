@@ -1,0 +1,63 @@
+"""What Thespian's transport waits with, in place of `selectors`.
+
+The transport makes a selector anew in each round of its loop, and registers all its descriptors. With epoll these are a
+dozen system calls for one message; with poll(2) it is one. What is registered is few: an actor has one watch, and sockets
+live as long as one message.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+from typing import Final, NamedTuple
+
+EVENT_READ: Final = 1
+EVENT_WRITE: Final = 2
+
+
+class Key(NamedTuple):
+    """Of a `selectors.SelectorKey`, what the transport looks at."""
+
+    fd: int
+
+
+class DefaultSelector:
+    """As `selectors.DefaultSelector`, for one wait: `register`, `select`, `close`."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, int] = {}
+
+    def register(self, fd: int, events: int) -> None:
+        """Wait for a descriptor to be readable or writable; for both, register it twice.
+
+        Raises:
+            ValueError: The number is negative.
+        """
+        if fd < 0:
+            raise ValueError(f"not a descriptor: {fd}")
+        self._wanted[fd] = self._wanted.get(fd, 0) | events
+
+    def select(self, timeout: float | None = None) -> list[tuple[Key, int]]:
+        """Wait until a descriptor is ready, at most `timeout` seconds.
+
+        Raises:
+            OSError: EBADF, when one of the descriptors is closed.
+        """
+        poll = select.poll()
+        for fd, events in self._wanted.items():
+            poll.register(fd, select.POLLIN * bool(events & EVENT_READ) | select.POLLOUT * bool(events & EVENT_WRITE))
+        # Rounded up, as the standard library's selectors do: a wait that is too short is repeated again and again.
+        found = poll.poll(None if timeout is None else max(0, math.ceil(timeout * 1000)))
+        return [(Key(fd), self._meaning(fd, events)) for fd, events in found]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _meaning(self, fd: int, events: int) -> int:
+        if events & select.POLLNVAL:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        # A failure counts as whatever was waited for: the attempt will tell.
+        readable, writable = bool(events & ~select.POLLOUT), bool(events & ~select.POLLIN)
+        return (EVENT_READ * readable | EVENT_WRITE * writable) & self._wanted[fd]

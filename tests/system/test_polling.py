@@ -1,0 +1,100 @@
+"""Thespian's transport waits with poll(2); what it relies on of `selectors` holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pixir_actors.system.polling import EVENT_READ, EVENT_WRITE, DefaultSelector
+from tests.conftest import within
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def ready(fds: dict[int, int], timeout: float | None = 0.0) -> dict[int, int]:
+    selector = DefaultSelector()
+    for fd, events in fds.items():
+        selector.register(fd, events)
+    found = {key.fd: events for key, events in selector.select(timeout)}
+    selector.close()
+    return found
+
+
+def test_its_events_are_those_of_the_standard_library() -> None:
+    assert (EVENT_READ, EVENT_WRITE) == (selectors.EVENT_READ, selectors.EVENT_WRITE)
+
+
+def test_what_can_be_read_or_written_is_found(pair: Pair) -> None:
+    one, other = pair
+    other.send(b"x")
+
+    assert ready({one.fileno(): EVENT_READ, other.fileno(): EVENT_READ}) == {one.fileno(): EVENT_READ}
+    assert ready({one.fileno(): EVENT_WRITE}) == {one.fileno(): EVENT_WRITE}
+
+
+def test_a_descriptor_that_is_registered_twice_is_waited_for_in_both_ways(pair: Pair) -> None:
+    one, other = pair
+    other.send(b"x")
+    selector = DefaultSelector()
+    selector.register(one.fileno(), EVENT_READ)
+    selector.register(one.fileno(), EVENT_WRITE)
+
+    assert selector.select(0) == [((one.fileno(),), EVENT_READ | EVENT_WRITE)]
+
+
+@pytest.mark.parametrize("events", [EVENT_READ, EVENT_WRITE])
+def test_a_peer_that_has_gone_counts_as_what_was_waited_for(pair: Pair, events: int) -> None:
+    one, other = pair
+    other.close()
+
+    assert ready({one.fileno(): events}) == {one.fileno(): events}
+
+
+def test_a_wait_ends_with_its_time_and_is_never_cut_short(pair: Pair) -> None:
+    began = time.monotonic()
+
+    assert ready({pair[0].fileno(): EVENT_READ}, 0.0101) == {}
+    assert time.monotonic() - began >= 0.0101
+
+
+def test_a_wait_without_a_limit_ends_with_an_event(pair: Pair) -> None:
+    one, other = pair
+    threading.Timer(0.01, other.send, [b"x"]).start()
+
+    assert ready({one.fileno(): EVENT_READ}, None) == {one.fileno(): EVENT_READ}
+
+
+def test_a_time_that_has_passed_already_is_no_wait(pair: Pair) -> None:
+    began = time.monotonic()
+    assert ready({pair[0].fileno(): EVENT_READ}, -5.0) == {}
+    assert time.monotonic() - began < within(1)
+
+
+def test_a_closed_descriptor_is_an_error_that_the_transport_knows() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        ready({read: EVENT_READ, write: EVENT_WRITE})
+    os.close(write)
+
+    assert caught.value.errno == errno.EBADF
+
+
+def test_a_negative_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        DefaultSelector().register(-1, EVENT_READ)
