@@ -39,7 +39,7 @@ LAYERS = {
     "system": "system system.cookie system.embedded system.environment system.forwarding system.frames system.guardian "
     "system.launch system.logs system.notify system.places system.polling system.processes system.records system.refusals "
     "system.runtime system.signed system.tether",
-    "daemon": "admin admin.daemon admin.detached admin.heart",
+    "daemon": "admin admin.daemon admin.detached admin.heart admin.log_director",
     # what a user sees
     "facade": "aio client stream",
     "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "

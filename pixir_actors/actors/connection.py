@@ -230,6 +230,8 @@ class ConnectionActor(ShellActor):
     def _drive(self, first: Iterable[inputs.Input]) -> None:
         """Feed inputs to the machine and perform what it answers, until nothing is left to do."""
         pending = deque(first)
+        if self._conn.queue:
+            self._outbox.hear()  # what a caller has given up by now is not begun
         while pending:
             now = time.monotonic()
             before, input = self._conn, pending.popleft()
@@ -248,8 +250,7 @@ class ConnectionActor(ShellActor):
         self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:
-        submit = self._outbox[action.request_id].submit
-        return self._wire.open(target_of(submit), action.token, action.via)
+        return self._wire.open(target_of(self._outbox[action.request_id].submit), action.token, action.via)
 
     def _abandon_opening(self, _: do.AbandonOpening) -> Iterable[inputs.Input]:
         self._wire.abandon()

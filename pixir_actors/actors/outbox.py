@@ -53,6 +53,7 @@ class Outbox:
         self._used_at: dict[Sink, float] = {}  # of the sinks that are here
         self._newest: tuple[int, str | None, Sink] | None = None  # of those that have ended: id, channel, receiver
         self._count = 0
+        self._hearing = False
 
     def __iter__(self) -> Iterator[Ticket]:
         return iter(list(self._tickets.values()))
@@ -86,6 +87,16 @@ class Outbox:
         sink = self._channels.get(channel or "")
         if sink is not None:
             sink.read()
+
+    def hear(self) -> None:
+        """Read what all clients have sent by now. From within itself it does nothing: what was read may lead here."""
+        if not self._hearing:
+            self._hearing = True
+            try:
+                for sink in list(self._channels.values()):
+                    sink.read()
+            finally:
+                self._hearing = False
 
     def ended_last(self, request_id: int, channel: str | None, sender: Any) -> bool:
         """Say whether of all requests that have ended this one was the last, and none has come since."""

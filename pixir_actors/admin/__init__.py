@@ -1,6 +1,7 @@
 """The admin daemon: one protected actor system that every program of a host shares.
 
     daemon     its program: start, publish, watch over, start anew, drain
+    log_director  kills a log director that is stopped
     heart      whether the actor system answers; runs in a thread of its own
     detached   the same program as nobody's child
 

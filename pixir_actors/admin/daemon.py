@@ -22,6 +22,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from pixir_actors.admin import heart
+from pixir_actors.admin.log_director import LogDirectorWatch
 from pixir_actors.core.secret import Secret
 from pixir_actors.dispatch.questions import Questions
 from pixir_actors.errors import SystemStartFailed
@@ -135,7 +136,8 @@ class Daemon:
         Questions(system.actor_system).supervisor()  # so that it is there when the first client comes
         self._questions = Questions(system.actor_system, create_timeout=heart.BEAT_TIMEOUT)
         self._stuck = False
-        self._heart = heart.Heart(self._questions, beat=self._beats, stuck=self._is_stuck)
+        director = LogDirectorWatch(system.pids)
+        self._heart = heart.Heart(self._questions, beat=lambda: self._beats(director), stuck=self._is_stuck)
         self._heart.start()
         path = self._options.log_file
         runtime = Runtime(
@@ -200,8 +202,10 @@ class Daemon:
         with contextlib.suppress(OSError):
             os.write(self._wake_fd, b"!")
 
-    def _beats(self) -> None:
+    def _beats(self, director: LogDirectorWatch) -> None:
         notify("WATCHDOG=1", os.environ)
+        if director.look():
+            log.warning("the log director was stopped, and is started anew: records have been lost")
 
     def _is_stuck(self) -> None:
         self._stuck = True
@@ -237,7 +241,7 @@ class Daemon:
         log.info("draining: running turns have %g seconds", within)
         drain = threading.Thread(target=self._drain_in_thread, args=(within,), name="drain", daemon=True)
         drain.start()
-        while self._drained is None and self._signals == 1 and self._system is not None and self._system.alive():
+        while self._drained is None and self._signals == 1 and not self._has_ended():
             self._turn()
         if self._drained is None:
             log.warning("ended without waiting for running turns")

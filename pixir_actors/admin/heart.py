@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -11,8 +12,9 @@ from pixir_actors.dispatch.questions import Questions
 from pixir_actors.errors import PixirError
 
 BEAT_EVERY: Final = 3.0
+"""Seconds from one beat to the next."""
 BEAT_TIMEOUT: Final = 3.0
-"""Seconds for the supervisor to answer, and for finding it."""
+"""Seconds for the admin to say where the supervisor is, and for the supervisor to answer."""
 MISSES: Final = 3
 """Beats in a row without an answer after which the system counts as stuck."""
 STOP_GRACE: Final = 3.0
@@ -20,7 +22,7 @@ STOP_GRACE: Final = 3.0
 
 
 class Heart:
-    """Asks the supervisor of one actor system, every few seconds, in a thread.
+    """Asks the admin and the supervisor of one actor system, every few seconds, in a thread.
 
     Args:
         questions: The way to it; whoever made it closes it.
@@ -54,19 +56,22 @@ class Heart:
             return False
 
     def _run(self) -> None:
-        misses = 0
-        while not self._stopped.wait(BEAT_EVERY):
-            misses = 0 if self._answers(again=misses > 0) else misses + 1
+        misses, pause = 0, BEAT_EVERY
+        while not self._stopped.wait(pause):
+            began = time.monotonic()
+            misses = 0 if self._answers() else misses + 1
+            pause = max(0.0, began + BEAT_EVERY - time.monotonic())  # a question without an answer took that long already
             if misses == 0:
                 self._beat()
             elif misses == MISSES and not self._stopped.is_set():
                 self._stuck()
                 return
 
-    def _answers(self, *, again: bool) -> bool:
+    def _answers(self) -> bool:
         try:
-            # A supervisor that was killed is started anew by asking for it.
-            supervisor = self._questions.supervisor(again=again)
+            # The admin is asked each time: without it nobody attaches any more, though the supervisor goes on answering.
+            # And a supervisor that was killed is started anew by asking for it.
+            supervisor = self._questions.supervisor(again=True)
             return self._questions.ask(supervisor, GetSystem(self._questions.number()), timeout=BEAT_TIMEOUT) is not None
         except PixirError:
             return False

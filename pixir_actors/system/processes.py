@@ -62,6 +62,20 @@ def _stat(pid: int) -> list[bytes] | None:
     return None if fields[0] in b"ZX" else fields
 
 
+def name_of(pid: int) -> str | None:
+    """Return the name of a process, as `ps -o comm` shows it; None for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal and has not been continued; one under a debugger does not count."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == b"T"
+
+
 def no_core_dumps() -> None:
     """Keep the memory of the calling process and of its later forks out of core dumps.
 

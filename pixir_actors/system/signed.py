@@ -45,13 +45,15 @@ from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import polling
 from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
 from pixir_actors.system.frames import Signer, StrictReceiveBuffer
-from pixir_actors.system.processes import no_core_dumps
+from pixir_actors.system.processes import no_core_dumps, set_process_name
 from pixir_actors.system.records import prepare
 from pixir_actors.system.refusals import refusals as refusals
 from pixir_actors.system.refusals import share_refusals as share_refusals
 from pixir_actors.system.refusals import total_refusals as total_refusals
 
 LOOPBACK: Final = "127.0.0.1"
+LOGGER_NAME: Final = "pixir-logger"
+"""Process name of a system's log director."""
 RETRY_PERIOD: Final = timedelta(milliseconds=100)
 """Wait before a message is tried again whose peer closed without an answer. Thespian's own is 35 s."""
 
@@ -162,7 +164,10 @@ def _log_harmlessly(begin: Callable[..., None], level: int) -> Callable[..., Non
 
     def begins(self: Any, kind: Any, *args: Any) -> None:
         # The logger has set its logging up by then; a process that joins keeps its own.
-        if getattr(kind, "addrInst", LOGGER_INSTANCE) != LOGGER_INSTANCE:
+        instance = getattr(kind, "addrInst", None)
+        if instance == LOGGER_INSTANCE:
+            set_process_name(LOGGER_NAME)
+        elif instance is not None:
             prepare(level)
         begin(self, kind, *args)
 

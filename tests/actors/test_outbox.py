@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,14 +32,19 @@ class Box:
         self.gone: list[Sink] = []
         self.drained: list[Sink] = []
         self.heard: list[tuple[str, Frame]] = []
+        self.on_frame: Callable[[], object] = lambda: None
         self.outbox = Outbox(
             "c-1",
             watch,
             send=lambda to, batch: self.sent.append((to, batch)),
             on_gone=self.gone.append,
             on_drained=self.drained.append,
-            on_frame=lambda channel, frame: self.heard.append((channel, frame)),
+            on_frame=self._hear,
         )
+
+    def _hear(self, channel: str, frame: Frame) -> None:
+        self.heard.append((channel, frame))
+        self.on_frame()
 
     def frames(self, requester: str) -> list[Frame]:
         return [frame for to, batch in self.sent if to == requester for frame in batch.frames()]
@@ -344,3 +349,20 @@ def test_a_request_that_was_not_taken_in_is_answered_over_its_channel(
     frame = get(refused, within(5))
     assert frame == Frame(FrameType.FAILED, 0, 7, b'{"a": 1}')
     assert len(list(box.outbox)) == 1
+
+
+def test_what_all_clients_have_sent_by_now_can_be_heard_at_any_time_but_not_from_within(
+    box: Box, listener: Listener
+) -> None:
+    box.outbox.hold(on_channel(1, listener), None)
+    assert until(lambda: "c-1" in listener._by_connection)
+    cancel = Frame(FrameType.CANCEL, 0, 1, b"")
+    box.on_frame = box.outbox.hear  # what is heard may lead there again
+    listener.send("c-1", encode(cancel))
+
+    def come() -> bool:
+        box.outbox.hear()
+        return bool(box.heard)
+
+    assert until(come)
+    assert box.heard == [(listener.path, cancel)]

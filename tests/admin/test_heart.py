@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from typing import Any
 
 import pytest
@@ -76,11 +77,24 @@ def test_an_answer_forgives_the_misses_before_it() -> None:
     assert run(link, 2) == ["beat", "beat"]
 
 
-def test_after_a_miss_the_supervisor_is_looked_up_anew() -> None:
-    link = Link(False, True)
+def test_each_beat_asks_the_admin_as_well() -> None:
+    link = Link(True, False, True)
 
-    assert run(link, 1) == ["beat"]
-    assert link.looked_up[:2] == [False, True]
+    assert run(link, 2) == ["beat", "beat"]
+    assert link.looked_up[:3] == [True] * 3
+
+
+def test_a_question_without_an_answer_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heart, "BEAT_EVERY", 0.2)
+    began: list[float] = []
+
+    class Silent(Link):
+        def ask(self, *_: Any, **__: Any) -> None:
+            began.append(time.monotonic())
+            time.sleep(0.3)
+
+    assert run(Silent(), 1) == ["stuck"]
+    assert began[-1] - began[0] < (MISSES - 1) * 0.45
 
 
 def test_draining_asks_the_supervisor_to_stop_within_the_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -75,7 +76,8 @@ def test_a_conversation_outlives_connections_that_have_become_too_old(talk: Talk
         caller = talk(sim)
         answers = [caller.say(f"turn {number}") for number in range(4)]
         sim.push(LIMIT_NOTICE)
-        sim.close_connection(1000, "connection limit reached")
+        with suppress(LookupError):  # the notice was enough, and the client was faster
+            sim.close_connection(1000, "connection limit reached")
         sim.wait_for(lambda seen: seen.open_connections == 0, within(5))
         answers += [caller.say(f"turn {number}") for number in range(4, 6)]
 
@@ -106,7 +108,7 @@ def test_connections_are_retired_between_turns_before_they_are_too_old(talk: Tal
 
 
 def test_the_way_back_from_http_is_found_and_not_tried_with_every_turn(talk: Talk) -> None:
-    window = within(2)
+    window = within(4)
     with Simulator(faults=[FAULTS["refuse_upgrade"](503, on_via="websocket")]) as sim:
         caller = talk(sim, transport="auto", degraded_for=window)
         began = time.monotonic()

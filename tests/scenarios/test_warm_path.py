@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -11,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pixir_actors import Client, StreamError
+from pixir_actors import Client, Data, StreamError
 from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.questions import Questions
-from pixir_actors.simulator import Reply, Simulator
+from pixir_actors.simulator import Reply, Simulator, TurnContext
 from tests.conftest import until, within
 from tests.scenarios.caller import Caller, texts, user
 from tests.scenarios.conftest import plain_thespian
@@ -186,3 +188,32 @@ def test_a_connection_that_is_closed_under_a_loop_of_requests_has_none_run_twice
     seen = Counter(texts(received.payload["input"])[0] for received in sim.requests)
     assert set(seen.values()) == {1}
     assert set(seen) <= set(said), "what was said not to be sent was sent"
+
+
+def test_a_waiting_request_that_was_cancelled_in_time_is_never_begun() -> None:
+    released = threading.Event()
+
+    def reply(turn: TurnContext) -> Reply:
+        return Reply.text("ran").held(released, "terminal") if turn.text == "running" else Reply.text("quick")
+
+    with Simulator(reply) as sim, Client.embedded() as client:
+        caller = Caller(client, sim, "k")
+        caller.say("cold")
+        running = client.stream(caller.key, caller.request([*caller.history, user("running")]))
+        next(event for event in running if isinstance(event, Data))
+        waiting = client.stream(caller.key, caller.request([*caller.history, user("waiting")]))
+        assert until(lambda: client.status(caller.key)[0].queue_length == 1)
+        # The connection wakes up to both at once: the cancel, and the end of the turn ahead, which came after it.
+        pid = client.status(caller.key)[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        waiting.cancel()
+        released.set()
+        assert until(lambda: sim.turns[-1].status == "completed")
+        os.kill(pid, signal.SIGCONT)
+        for _ in running:
+            pass
+
+        assert running.response is not None
+        assert client.respond(caller.key, caller.request([*caller.history, user("after")]))
+        assert ["waiting" in str(request.payload["input"]) for request in sim.requests] == [False] * 3
+        assert len(sim.handshakes) == 1

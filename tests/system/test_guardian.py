@@ -121,7 +121,7 @@ def test_processes_are_named_and_limited(running: EmbeddedSystem) -> None:
     assert Path(f"/proc/{pid}/comm").read_text() == "pixir-guardian\n"
     names = [Path(f"/proc/{other}/comm").read_text().strip() for other in others]
     assert names[0] == "pixir-admin"
-    assert set(names[1:]) == {"pixir-actor"}
+    assert sorted(set(names[1:])) == ["pixir-actor", "pixir-logger"]
     for other in others:
         soft, hard = resource.prlimit(other, resource.RLIMIT_NOFILE)
         assert soft == min(hard, guardian.MAX_DESCRIPTORS)
