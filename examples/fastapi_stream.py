@@ -1,5 +1,6 @@
 """A FastAPI app that streams answers to browsers: one AsyncClient for all of them, and no thread for any.
 
+    pip install fastapi uvicorn httpx '.[simulator]'
     uvicorn --app-dir examples fastapi_stream:app    serves a page with a question box
     python examples/fastapi_stream.py                serves on a free port, asks itself, leaves in the middle, and ends
 

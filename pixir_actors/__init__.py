@@ -19,7 +19,10 @@ and full replay, and survives what goes wrong in between.
 from pixir_actors.aio import AsyncClient, AsyncStream
 from pixir_actors.client import Client
 from pixir_actors.errors import (
+    AdminAlreadyRunning,
+    AdminMismatch,
     AdminNotRunning,
+    CookieUnusable,
     Delivery,
     ErrorCode,
     InvalidRequest,
@@ -37,11 +40,14 @@ from pixir_actors.stream import Stream
 from pixir_actors.version import __version__
 
 __all__ = [
+    "AdminAlreadyRunning",
+    "AdminMismatch",
     "AdminNotRunning",
     "AsyncClient",
     "AsyncStream",
     "Client",
     "ConnectionStatus",
+    "CookieUnusable",
     "Data",
     "Delivery",
     "ErrorCode",

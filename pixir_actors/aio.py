@@ -215,7 +215,7 @@ class AsyncClient:
         if os.getpid() != self._pid:
             raise PixirError(f"this client belongs to process {self._pid}: a forked process has to make its own")
         if self._client is None or self._side is None:
-            raise PixirError("this client is not open: use `async with AsyncClient.embedded() as client`")
+            raise PixirError("this client is not open: use `async with` on what `embedded`, `attach` or `over` returned")
         if asyncio.get_running_loop() is not self._side.loop:
             raise PixirError("this client belongs to another event loop: make one in each loop")
         return self._client, self._side

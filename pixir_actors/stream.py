@@ -125,7 +125,7 @@ class Received:
 class Stream(Received):
     """An iterator over `Metadata`, `Status` and `Data`, in the order in which they happened. Made by `Client.stream`.
 
-    The request is under way from the start. Leaving the `with` block early, or an exception in it, cancels it. Used by one
+    The request is under way from the start. What was read is gone: iterating again yields nothing more. Leaving the `with` block early, or an exception in it, cancels it. Used by one
     thread at a time; `cancel` may be called from any.
 
     Attributes:

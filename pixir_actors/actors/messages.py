@@ -261,7 +261,7 @@ class Submit:
             url=Secret(request.url),
             headers=Secret(request.headers),
             body=Secret(body),
-            settings=replace(settings, proxy=None),
+            settings=settings if settings.proxy is None else replace(settings, proxy=None),
             proxy=proxy,
             channel=channel,
         )
