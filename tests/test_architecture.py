@@ -36,9 +36,9 @@ LAYERS = {
     "actors.submission actors.supervisor actors.telling actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
     "dispatch.local dispatch.loop dispatch.questions",
-    "system": "system system.cookie system.embedded system.environment system.forwarding system.frames system.guardian "
-    "system.launch system.logs system.notify system.places system.polling system.processes system.records system.refusals "
-    "system.runtime system.signed system.tether",
+    "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forwarding "
+    "system.frames system.guardian system.launch system.logs system.notify system.places system.polling system.processes "
+    "system.records system.refusals system.runtime system.signed system.tether",
     "daemon": "admin admin.daemon admin.detached admin.heart admin.log_director",
     # what a user sees
     "facade": "aio client stream",
@@ -46,8 +46,8 @@ LAYERS = {
     "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
-    "cli": "cli cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
-    "cli.options cli.output cli.parser cli.simulate cli.start cli.status cli.stop cli.stream cli.table cli.terminal "
+    "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
+    "cli.options cli.output cli.parser cli.simulate cli.spelling cli.start cli.status cli.stop cli.stream cli.table cli.terminal "
     "__main__",
     "root": ".",
 }

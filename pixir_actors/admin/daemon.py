@@ -32,7 +32,7 @@ from pixir_actors.system.launch import AdminOptions
 from pixir_actors.system.logs import open_handler, relay
 from pixir_actors.system.notify import notify
 from pixir_actors.system.processes import no_core_dumps, set_process_name, start_time
-from pixir_actors.system.runtime import Runtime, StartLock, boot_id, publish, withdraw
+from pixir_actors.system.runtime import Runtime, StartLock, boot_id, find, publish, withdraw
 from pixir_actors.version import __version__
 
 PROCESS_NAME: Final = "pixir-actors"
@@ -62,15 +62,17 @@ def run_admin(options: AdminOptions, *, ready: Callable[[Runtime], None]) -> int
         CookieUnusable: Its secret cannot be had.
         SystemStartFailed: The actor system does not start.
     """
-    with StartLock(options.places), Daemon(options) as daemon:
+    with StartLock(options.places) as lock, Daemon(options, lock) as daemon:
         return daemon.run(ready)
 
 
 class Daemon:
     """One admin daemon. A context manager: at its end nothing of it is left but the log."""
 
-    def __init__(self, options: AdminOptions) -> None:
-        self._options = options
+    def __init__(self, options: AdminOptions, lock: StartLock) -> None:
+        self._options, self._lock = options, lock
+        self._runtime: Runtime | None = None
+        self._hidden = False
         self._cookie: Secret[bytes] = ensure_cookie(options.places.cookie_file)
         self._selector = selectors.DefaultSelector()
         self._log_end, self._log_fd = os.pipe()
@@ -153,6 +155,7 @@ class Daemon:
             log=None if path is None else str(path),
         )
         publish(self._options.places, runtime)
+        self._runtime = runtime
         log.info("ready", extra={"port": system.port, "version": __version__})
         return runtime
 
@@ -197,6 +200,26 @@ class Daemon:
     def _awake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_end, READ_BYTES)
+        if not self._signals:
+            self._be_found()
+
+    def _be_found(self) -> None:
+        """Put back what others find this daemon by, should somebody have removed it."""
+        places, hidden = self._options.places, self._hidden
+        try:
+            if not self._lock.keep():
+                log.error("the runtime directory was removed, and another admin has taken this one's place: it ends")
+                self._signals += 1
+            elif self._runtime is not None and find(places) is None:
+                publish(places, self._runtime)
+                log.warning("the runtime file was removed, and is written anew")
+            else:
+                os.utime(places.runtime_file)
+            self._hidden = False
+        except (SystemStartFailed, OSError) as error:
+            self._hidden = True
+            if not hidden:
+                log.error("nobody finds this admin any more: %s", error)
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -206,6 +229,7 @@ class Daemon:
         notify("WATCHDOG=1", os.environ)
         if director.look():
             log.warning("the log director was stopped, and is started anew: records have been lost")
+        self._wake()
 
     def _is_stuck(self) -> None:
         self._stuck = True

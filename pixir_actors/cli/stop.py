@@ -16,6 +16,7 @@ from pixir_actors.cli.terminal import complain, console, count, is_terminal, say
 from pixir_actors.client import Client
 from pixir_actors.errors import PixirError
 from pixir_actors.system.launch import stop_admin
+from pixir_actors.system.processes import is_stopped
 from pixir_actors.system.runtime import find
 
 LOOK_EVERY: Final = 1.0
@@ -38,6 +39,12 @@ def run(given: argparse.Namespace) -> int:
     if ended:
         say(f"the admin (pid {runtime.pid}) has ended")
         return catalog.DONE
+    if is_stopped(runtime.pid):
+        complain(
+            f"the admin (pid {runtime.pid}) was stopped by a signal, and hears nothing",
+            f"to do: `kill -CONT {runtime.pid}` lets it go on, and end; `kill -KILL {runtime.pid}` ends it and all it runs",
+        )
+        return catalog.FAILED
     complain(
         f"the admin (pid {runtime.pid}) still runs after {chosen.timeout:g} s; it goes on ending",
         "to do: `pixir-actors stop` waits again; its --drain-timeout bounds how long running turns may go on",

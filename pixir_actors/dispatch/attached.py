@@ -11,13 +11,12 @@ from thespian.actors import ActorSystemException
 
 from pixir_actors.dispatch.link import RemoteLink
 from pixir_actors.dispatch.questions import bounded
-from pixir_actors.errors import AdminAlreadyRunning, AdminMismatch, AdminNotRunning, PixirError, SystemStartFailed
-from pixir_actors.system.cookie import proof, read_cookie, system_key
+from pixir_actors.errors import AdminAlreadyRunning, AdminNotRunning, PixirError, SystemStartFailed
+from pixir_actors.system.fit import check_version, key_for
 from pixir_actors.system.launch import AdminOptions, start_detached
 from pixir_actors.system.places import Places
 from pixir_actors.system.runtime import Runtime, find, how_to_start
 from pixir_actors.system.signed import join_system, leave_system
-from pixir_actors.version import __version__
 
 JOIN_TIMEOUT: Final = 8.0
 """Seconds for the admin to answer one who joins; Thespian alone would wait for up to 15."""
@@ -42,7 +41,7 @@ class AttachedLink(RemoteLink):
         self._places, self._may_start = places, start
         self._following = threading.Lock()
         self._runtime = self._find()
-        self._joined = _join(self._places, self._runtime)
+        self._joined = self._enter()
         try:
             # Whoever finds the daemon shares its runtime directory; /tmp a service may well have to itself.
             super().__init__(self._joined, directory=str(places.runtime_dir))
@@ -118,17 +117,27 @@ class AttachedLink(RemoteLink):
         self.moved_to(joined)
         leave_system(left)
 
+    def _enter(self) -> Any:
+        """Join the daemon's system, or the one that it starts in place of a system that does not answer."""
+        give_up = time.monotonic() + FOLLOW_TIMEOUT
+        while True:
+            known = self._runtime.system_id
+            try:
+                return _join(self._places, self._runtime)
+            except SystemStartFailed:
+                while (runtime := self._find()).system_id == known:
+                    if time.monotonic() > give_up:
+                        raise
+                    time.sleep(FOLLOW_PAUSE)
+                self._runtime = runtime
+
     def _find(self) -> Runtime:
         runtime = find(self._places)
         if runtime is None and self._may_start:
             runtime = self._start()
         if runtime is None:
             raise AdminNotRunning(f"no admin is running: {how_to_start(self._places)}")
-        if runtime.version != __version__:
-            raise AdminMismatch(
-                f"the admin (pid {runtime.pid}) runs pixir_actors {runtime.version}, this program has {__version__}: end it"
-                " with `pixir-actors stop` and start it again"
-            )
+        check_version(self._places, runtime)
         return runtime
 
     def _start(self) -> Runtime | None:
@@ -139,12 +148,7 @@ class AttachedLink(RemoteLink):
 
 
 def _join(places: Places, runtime: Runtime) -> Any:
-    key = system_key(read_cookie(places.cookie_file), runtime.system_id)
-    if proof(key) != runtime.proof:
-        raise AdminMismatch(
-            f"the cookie {places.cookie_file} is not that of the admin (pid {runtime.pid}): name the one it was started with"
-            " in $PIXIR_ACTORS_COOKIE_FILE, or start the admin again"
-        )
+    key = key_for(places, runtime)
     try:
         return bounded(lambda: join_system(key, runtime.port), JOIN_TIMEOUT)
     except (ActorSystemException, PixirError) as error:

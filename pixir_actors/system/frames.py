@@ -100,6 +100,11 @@ class StrictReceiveBuffer(ReceiveBuffer):
             self._extra += buf[missing:]
             self._check_seal(self._size)
 
+    @property
+    def sealed(self) -> bool:
+        """Whether a length of this system has come."""
+        return self._sealed
+
     def _check_seal(self, size: int) -> None:
         """Go no further with a length that nobody of this system has given."""
         if not self._sealed and len(self._body) >= SEAL_BYTES:

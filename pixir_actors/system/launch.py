@@ -93,7 +93,9 @@ def _plain(values: AdminOptions | Places) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
 
 
-def start_detached(options: AdminOptions, *, timeout: float = 30.0) -> Runtime:
+def start_detached(
+    options: AdminOptions, *, timeout: float = 30.0, complain: Callable[[str], None] = lambda _: None
+) -> Runtime:
     """Start an admin daemon that has nothing to do with this process any more; return when it is ready.
 
     Its log goes to `options.log_file`, or where that is None to the place's own.
@@ -101,6 +103,7 @@ def start_detached(options: AdminOptions, *, timeout: float = 30.0) -> Runtime:
     Args:
         options: How it runs.
         timeout: Seconds for it to become ready.
+        complain: Called with each line that it prints although it starts: why it cannot write its log.
 
     Raises:
         AdminAlreadyRunning: One runs; the text says where.
@@ -127,7 +130,7 @@ def start_detached(options: AdminOptions, *, timeout: float = 30.0) -> Runtime:
             process.stdin.write(json.dumps(config).encode() + b"\n")
         process.stdin.close()
         try:
-            return _reported(_read_all(process.stdout.fileno(), time.monotonic() + timeout))
+            return _reported(_read_all(process.stdout.fileno(), time.monotonic() + timeout), complain)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the daemon as well: it leads no session of its own
@@ -147,11 +150,14 @@ def _read_all(fd: int, give_up: float) -> bytes:
     raise SystemStartFailed("the admin was not ready in time: its log says how far it came")
 
 
-def _reported(printed: bytes) -> Runtime:
+def _reported(printed: bytes, complain: Callable[[str], None]) -> Runtime:
     lines = printed.decode(errors="replace").strip().splitlines()
     for line in lines:
         report = _json(line)
         if "ready" in report:
+            for word in lines:
+                if not _json(word):
+                    complain(word)
             return Runtime(**report["ready"])
         if "error" in report:
             raise ERRORS.get(report["kind"], SystemStartFailed)(report["error"])

@@ -216,6 +216,31 @@ class StartLock:
     def __exit__(self, *_error: object) -> None:
         self.release()
 
+    def keep(self) -> bool:
+        """See to it that others find the lock where they look: who cleans up /tmp removes what has not changed for days.
+
+        Returns:
+            False when the file is gone and somebody else has taken the lock of a new one.
+
+        Raises:
+            SystemStartFailed: The file is gone and cannot be made anew.
+        """
+        if self._descriptor is None:
+            return False
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(self._places.lock_file)):
+                os.utime(self._descriptor)
+                return True
+        secure_directory(self._places.runtime_dir)
+        descriptor = self._open()
+        if not _locked(descriptor):
+            os.close(descriptor)
+            return False
+        _sign(descriptor)
+        self.release()
+        self._descriptor = descriptor
+        return True
+
     def release(self) -> None:
         """Give the lock back. May be called again."""
         descriptor, self._descriptor = self._descriptor, None

@@ -6,6 +6,7 @@ copy of the module `thespian.system.transport.TCPTransport`, and only in that co
 - messages are signed under the system's key, which is checked before anything is unpickled, and so is a message's length,
   before anything of it is kept (`frames.py`),
 - every listener is bound to 127.0.0.1, and no other address is ever looked for,
+- connections that bring nothing are bounded (`crowd.py`),
 - a log record never holds up its sender, and a logger that died is replaced (`forwarding.py`),
 - a connection carries one message (on kept connections, messages that both sides send at once cross: they lose their
   order, and wait), many connections may wait to be accepted, and a message that met a closing peer is tried again soon.
@@ -43,6 +44,7 @@ from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, 
 
 from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import polling
+from pixir_actors.system.crowd import bound_strangers
 from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
 from pixir_actors.system.frames import Signer, StrictReceiveBuffer
 from pixir_actors.system.processes import no_core_dumps, set_process_name
@@ -76,7 +78,15 @@ SEAM: Final = (
     "thesplog",
 )
 """Names of Thespian's transport module that are replaced in a private copy."""
-CLASS_SEAM: Final = ("__init__", "serializer", "_next_XMIT_6", "close", "scheduleTransmit", "prepEndpoint")
+CLASS_SEAM: Final = (
+    "__init__",
+    "serializer",
+    "_next_XMIT_6",
+    "close",
+    "scheduleTransmit",
+    "prepEndpoint",
+    "_acceptNewIncoming",
+)
 """Names of its `TCPTransport` class that are replaced there, or relied on."""
 
 LOG_NOWHERE: Final[dict[str, Any]] = {
@@ -153,6 +163,7 @@ def _adapt(transport: Any, log_level: int) -> None:
     transport.close = _close_all(transport.close)
     transport.scheduleTransmit = bound_records(transport.scheduleTransmit)
     transport.prepEndpoint = keep_loggers_place(transport.prepEndpoint, LoopbackAddress)
+    transport._acceptNewIncoming = bound_strangers(transport._acceptNewIncoming)
 
 
 def _log_nothing(*_args: object, **_options: object) -> None:

@@ -252,7 +252,7 @@ def test_another_cookie_is_told_so(start: Start, places: Places) -> None:
 
 def test_another_version_is_told_so(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     start()
-    monkeypatch.setattr("pixir_actors.dispatch.attached.__version__", "9.9.9")
+    monkeypatch.setattr("pixir_actors.system.fit.__version__", "9.9.9")
 
     with pytest.raises(AdminMismatch, match=r"this program has 9\.9\.9"):
         Client.attach()
@@ -316,3 +316,60 @@ def test_it_inherits_nothing_of_its_starter(places: Places) -> None:
         assert {os.readlink(f"/proc/{each}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
     assert os.read(read, 1) == b""
     os.close(read)
+
+
+# --- limits -------------------------------------------------------------------------------------------------------------
+
+
+def test_it_refuses_new_keys_before_it_runs_out_of_descriptors(sim: Simulator, places: Places) -> None:
+    script = """
+import sys
+from pixir_actors import Client, Request, StreamError
+def ask(client, key):
+    return client.respond(key, Request.responses(model="m", input="hello", api_key="k", base_url=sys.argv[1]))
+with Client.attach(start=True) as client:
+    for number in range(200):
+        try:
+            ask(client, f"key-{number}")
+        except StreamError as error:
+            print(number, error.code, error.delivery, error.details.get("reason"))
+            break
+    print(ask(client, "key-0")["status"], client.status("key-0")[0].turns)
+"""
+    ran = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -n 256; exec "$0" -c "$1" "$2"', sys.executable, script, sim.base_url],
+        capture_output=True,
+        text=True,
+        timeout=within(60),
+        check=True,
+    )
+
+    refused, old = ran.stdout.splitlines()
+    number, *why = refused.split()
+    assert int(number) > 10
+    assert why == ["too_many_connections", "not_sent", "descriptors"]
+    assert old == "completed 2"
+
+
+def test_workers_that_are_forked_first_attach_each_for_itself(sim: Simulator, start: Start, key: str) -> None:
+    start()
+    script = """
+import multiprocessing, sys
+from pixir_actors import Client, Request
+client = Client.attach()  # the master's own, as in an application that is loaded before its workers
+def work(number):
+    with Client.attach() as own:
+        request = Request.responses(model="m", input="hello", api_key="k", base_url=sys.argv[1])
+        return own.respond(f"{sys.argv[2]}-{number % 2}", request)["status"]
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        print(*pool.map(work, range(6)))
+    print(len(client.status()))
+    client.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, sim.base_url, key], capture_output=True, text=True, timeout=within(60), check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["completed " * 5 + "completed", "2"]

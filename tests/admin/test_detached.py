@@ -69,9 +69,12 @@ def test_it_logs_to_the_place_s_file(places: Places) -> None:
 
 
 def test_a_log_that_cannot_be_written_does_not_keep_it_from_serving(places: Places) -> None:
-    runtime = start_detached(AdminOptions(places=places, log_file=Path("/dev/full")), timeout=within(20))
+    said: list[str] = []
+    options = AdminOptions(places=places, log_file=Path("/dev/full"))
+    runtime = start_detached(options, timeout=within(20), complain=said.append)
 
     assert find(places) == runtime
+    assert said == ["pixir-actors: cannot write the log /dev/full: No space left on device"]
 
 
 @pytest.fixture

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pixir_actors import Client
+from pixir_actors.errors import AdminAlreadyRunning
 from pixir_actors.simulator import Simulator
 from pixir_actors.system.places import Places
 from pixir_actors.system.processes import descendants
-from pixir_actors.system.runtime import find
+from pixir_actors.system.runtime import StartLock, find
 from tests.admin.conftest import ask
 from tests.admin.test_daemon import comm
 from tests.conftest import is_running, until, within
@@ -124,3 +127,28 @@ def test_without_a_reader_of_its_log_it_goes_on_serving(sim: Simulator, foregrou
     daemon.terminate()
 
     assert daemon.wait(within(20)) == 0
+
+
+def test_a_daemon_whose_runtime_directory_was_removed_is_found_again(places: Places, foreground: Foreground) -> None:
+    daemon = foreground("heart.BEAT_EVERY = 0.1")
+    shutil.rmtree(places.runtime_dir)
+
+    assert until(lambda: find(places) is not None, 20)
+    assert find(places).pid == daemon.pid  # type: ignore[union-attr]
+    with pytest.raises(AdminAlreadyRunning), StartLock(places):
+        pass
+    with Client.attach() as client:
+        assert client.system().connections == 0
+    daemon.terminate()
+    assert "the runtime file was removed, and is written anew" in daemon.communicate(timeout=within(20))[1]
+    assert not places.runtime_file.exists()
+
+
+def test_a_daemon_whose_place_another_has_taken_ends(tmp_path: Path, places: Places, foreground: Foreground) -> None:
+    daemon = foreground("heart.BEAT_EVERY = 0.1")
+    other = replace(places, runtime_dir=tmp_path / "other")
+    with StartLock(other):
+        places.runtime_dir.rename(tmp_path / "removed")
+        other.runtime_dir.rename(places.runtime_dir)
+        assert "another admin has taken this one's place" in daemon.communicate(timeout=within(20))[1]
+    assert daemon.returncode == 0

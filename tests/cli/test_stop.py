@@ -94,3 +94,14 @@ def test_one_that_does_not_end_in_time_is_a_failure_that_says_what_to_do(
     admin.ends = False
     assert run("stop", "--timeout", "0.5") == 1
     assert "(pid 42) still runs after 0.5 s" in capsys.readouterr().err
+
+
+def test_one_that_was_stopped_by_a_signal_is_no_wait_worth(
+    run: Run, admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin.ends = False
+    monkeypatch.setattr(stop, "is_stopped", lambda pid: pid == 42)
+    assert run("stop", "--timeout", "0.5") == 1
+    said = capsys.readouterr().err
+    assert "(pid 42) was stopped by a signal" in said
+    assert "`kill -CONT 42`" in said

@@ -64,7 +64,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(module, "find", lambda _: made.runtime)
     monkeypatch.setattr("pixir_actors.system.runtime.running", lambda _: [])
-    monkeypatch.setattr(module, "read_cookie", lambda _: COOKIE)
+    monkeypatch.setattr("pixir_actors.system.fit.read_cookie", lambda _: COOKIE)
     monkeypatch.setattr(module, "join_system", made.join)
     monkeypatch.setattr(module, "leave_system", made.left.append)
     monkeypatch.setattr(module, "start_detached", made.start)
@@ -163,6 +163,36 @@ def test_an_admin_that_does_not_answer_is_named(world: World, places: Places, mo
 
     monkeypatch.setattr(module, "join_system", refuse)
     with pytest.raises(SystemStartFailed, match=r"\(pid 7\) does not answer at port 4000"):
+        AttachedLink(places)
+
+
+def test_a_system_that_is_replaced_while_it_is_joined_is_not_the_last_word(
+    world: World, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(key: bytes, port: int) -> str:
+        if port == 4000:
+            world.runtime = runtime("two", port=4002)
+            raise SystemStartFailed("nobody listens")
+        return world.join(key, port)
+
+    monkeypatch.setattr(module, "join_system", refuse)
+    link = AttachedLink(places)
+    try:
+        assert link.supervisor() == "supervisor of system at 4002"
+        assert link.runtime == world.runtime
+    finally:
+        link.close()
+
+
+def test_a_daemon_that_ends_while_it_is_joined_is_said_to_have(
+    world: World, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object) -> str:
+        world.runtime = None
+        raise SystemStartFailed("nobody listens")
+
+    monkeypatch.setattr(module, "join_system", ends)
+    with pytest.raises(AdminNotRunning):
         AttachedLink(places)
 
 

@@ -358,3 +358,30 @@ def test_where_there_is_no_boot_id_none_is_compared(monkeypatch: pytest.MonkeyPa
     assert boot_id() == ""
     assert not me.alive()
     assert replace(me, boot_id="").alive()
+
+
+def test_a_lock_whose_file_was_removed_is_taken_anew(places: Places) -> None:
+    with StartLock(places) as lock:
+        places.lock_file.unlink()
+        assert lock.keep()
+        with pytest.raises(AdminAlreadyRunning), StartLock(places, patience=0.0):
+            pass
+        assert lock.keep()
+    with StartLock(places, patience=0.0):
+        pass
+
+
+def test_a_lock_that_somebody_else_took_meanwhile_is_lost(places: Places) -> None:
+    with StartLock(places) as lock:
+        places.lock_file.unlink()
+        with StartLock(places):
+            assert not lock.keep()
+        assert lock.keep()
+
+
+def test_keeping_a_lock_makes_its_file_look_used(places: Places) -> None:
+    with StartLock(places) as lock:
+        os.utime(places.lock_file, (0, 0))
+        assert lock.keep()
+        assert places.lock_file.stat().st_mtime > 0
+    assert not lock.keep()
