@@ -308,7 +308,7 @@ def _http_installed() -> bool:
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
     if settings.transport != "websocket" and not _http_installed():
-        raise InvalidSettings("transport", settings.transport, "\"websocket\": HTTP needs the extra `http` (pip install httpcore)")
+        raise InvalidSettings("transport", settings.transport, '"websocket": HTTP needs the extra `http`, httpcore')
     proxy, ca_file = connection_environment(url, os.environ)
     ca_file, proxy = settings.ca_file or ca_file, settings.proxy or proxy
     check_proxy(proxy)

@@ -125,8 +125,8 @@ class Received:
 class Stream(Received):
     """An iterator over `Metadata`, `Status` and `Data`, in the order in which they happened. Made by `Client.stream`.
 
-    The request is under way from the start. What was read is gone: iterating again yields nothing more. Leaving the `with` block early, or an exception in it, cancels it. Used by one
-    thread at a time; `cancel` may be called from any.
+    The request is under way from the start. What was read is gone: iterating again yields nothing more. Leaving the `with`
+    block early, or an exception in it, cancels it. Used by one thread at a time; `cancel` may be called from any.
 
     Attributes:
         metadata: The evidence so far, later values over earlier ones.

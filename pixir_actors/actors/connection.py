@@ -230,7 +230,7 @@ class ConnectionActor(ShellActor):
     def _drive(self, first: Iterable[inputs.Input]) -> None:
         """Feed inputs to the machine and perform what it answers, until nothing is left to do."""
         pending = deque(first)
-        if self._conn.queue:
+        if self._conn.queue and pending and isinstance(pending[0], inputs.NotOfCallers):
             self._outbox.hear()  # what a caller has given up by now is not begun
         while pending:
             now = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -60,13 +61,17 @@ USUAL: Final = (
 )
 REACH: Final = ((NOT_RUNNING, "no admin is running"), (MISMATCH, "the admin has another version or another cookie"))
 
+START_PORT = replace(
+    PORT, help="TCP port on 127.0.0.1: makes another admin, beside the one without a port; all commands then take --port"
+)
+
 START = Command(
     name="start",
     summary="run the admin, which every program of this user shares",
     description="Run the admin daemon, which holds the warm connections that every program of this user shares.\n"
     "In the foreground it logs to standard error and ends on SIGTERM or Ctrl-C, after the running turns.",
     options=(
-        PORT,
+        START_PORT,
         Option(name="detach", help="return when it is ready, and leave it running", read=None, momentary=True),
         Option(name="log_level", help="least level that is logged", read=choice(*LEVELS), default="INFO"),
         Option(name="log_format", help="text or json, a line for each record", read=choice(*FORMATS), default="text"),
@@ -112,7 +117,15 @@ STATUS = Command(
     name="status",
     summary="show the admin and its connections",
     description="Show the admin and its connections, busy ones first. A narrow terminal gets the more important columns.\n"
-    "With KEY, all about the connection of that key.",
+    "With KEY, all about the connection of that key.\n\n"
+    "KEY        digest of the key; the key itself where its connection was opened with the setting expose_keys,\n"
+    "           such as by `stream --option expose_keys=true` (other users see it in `ps` as well)\n"
+    "AGE        how long its socket has been open\n"
+    "TURNS      answers that came to their end; DELTA: the share of them for which only what is new was sent;\n"
+    "           SAVED: what that saved; QUEUE: requests that wait for the running one\n"
+    "LAST RESET why the latest request was sent in full; -: it was not\n"
+    "WAKES IN   when its process next has something to do, such as a ping or its own end\n"
+    "refusals   messages that nobody who has the cookie signed, and that were not read; 0 is usual",
     options=(
         Option(name="json", help="one JSON document; with --watch one on each line", read=None, momentary=True),
         Option(

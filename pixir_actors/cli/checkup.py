@@ -16,6 +16,7 @@ from pixir_actors.client import Client
 from pixir_actors.errors import CookieUnusable, PixirError, SystemStartFailed
 from pixir_actors.status import SystemStatus
 from pixir_actors.system.cookie import read_cookie
+from pixir_actors.system.fit import how_to_restart
 from pixir_actors.system.places import COOKIE_VARIABLE, RUNTIME_VARIABLE, Places, check_directory
 from pixir_actors.system.runtime import find, how_to_start, where
 
@@ -41,14 +42,21 @@ def check_runtime_directory(places: Places) -> Finding:
 def check_cookie(places: Places) -> Finding:
     """Say whether the cookie is there and can be used, or can be made."""
     path = places.cookie_file
+    runs = find(places) is not None
     if not os.path.lexists(path):
-        return _to_be_made("cookie", path, COOKIE_VARIABLE)
+        if not runs:
+            return _to_be_made("cookie", path, COOKIE_VARIABLE)
+        found = f"{path} is not there, and an admin runs, which has another"
+        advice = f"{how_to_restart(places)}; or set {COOKIE_VARIABLE} to where its cookie is"
+        return Finding("cookie", Verdict.FAILED, found, advice, facts={"path": str(path)})
     try:
         read_cookie(path)
     except CookieUnusable as error:
         found, mark, advice = str(error).partition("; ")
         if not mark:
             found, _, advice = str(error).rpartition(": ")
+        if runs:
+            advice += f"; a new cookie counts once the admin was started anew: {how_to_restart(places)}"
         return Finding("cookie", Verdict.FAILED, found, advice, facts={"path": str(path)})
     return Finding("cookie", Verdict.OK, f"{path}, which only this user can read", facts={"path": str(path)})
 
@@ -86,10 +94,11 @@ def check_admin(places: Places, *, timeout: float, required: bool) -> Finding:
     except TimeoutError:
         log = f"its log, {runtime.log}" if runtime.log else "its log"
         found = f"it runs ({at}), but gave no answer within {timeout:g} s"
-        advice = f"look at {log}; end it with `pixir-actors stop`, and start it again"
+        advice = f"look at {log}; start it anew: {how_to_restart(places)}"
         return Finding("admin", Verdict.FAILED, found, advice, facts=facts)
     except CookieUnusable:
-        found, advice = f"it runs ({at}), but cannot be talked to without a good cookie", "see the cookie"
+        found = f"it runs ({at}), but cannot be talked to without its cookie"
+        advice = f"mend the cookie as said above; for a new one: {how_to_restart(places)}"
         return Finding("admin", Verdict.FAILED, found, advice, facts=facts)
     except PixirError as error:
         found, mark, advice = str(error).partition(": ")

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pixir_actors.cli import catalog
+from pixir_actors.cli.apikey import authorization, problem_of
 from pixir_actors.cli.checkup import check_admin, check_cookie, check_runtime_directory
 from pixir_actors.cli.diagnosis import Finding, Verdict, Way, diagnose
 from pixir_actors.cli.options import resolve
@@ -147,7 +148,7 @@ def _examine_way(report: Report, chosen: argparse.Namespace, environ: Mapping[st
     route = Route.of(endpoint, chosen, environ)
     if not report.take("route", lambda: _check_route(route)):
         return
-    headers = _authorization(key) if key and usable else ()
+    headers = authorization(key) if key and usable else ()
     with Probe(route.target(headers, chosen.timeout)) as probe:
         way = Way(fingerprint.host(endpoint), chosen.timeout, chosen.api_key_env, bool(headers), probe.proxy is not None)
         fine = True
@@ -166,20 +167,10 @@ def _skip(name: str, why: str) -> Callable[[], Finding]:
     return lambda: Finding(name, Verdict.SKIPPED, why)
 
 
-def _authorization(key: str) -> Headers:
-    return (("Authorization", f"Bearer {key}"),)
-
-
 def _check_key(key: str, variable: str) -> Finding:
     if not key:
         return Finding("key", Verdict.NOTE, f"${variable} is not set: the way is tested without a key")
-    problem = None
-    try:
-        Request("wss://localhost/", _authorization(key))
-    except InvalidRequest:
-        problem = "has a character that no header can carry"
-    if key.strip() != key or " " in key:
-        problem = "has blanks or line ends"
+    problem = problem_of(key)
     if problem:
         advice = f"set it anew, e.g. {variable}=$(cat FILE)"
         return Finding("key", Verdict.FAILED, f"what is in ${variable} {problem}: it is not sent", advice)

@@ -48,7 +48,8 @@ ADVICE: Final = {
     ErrorCode.QUEUE_FULL: "too many requests of this key wait already; try again when one has ended, or use another key",
     ErrorCode.CANCELLED: "somebody closed this key's connection, or cancelled",
     ErrorCode.SLOW_CONSUMER: "what reads the output is too slow; --option max_buffered_bytes=... allows for more",
-    ErrorCode.CONNECTION_LOST: "the connection's process died; the next request starts a new one",
+    ErrorCode.CONNECTION_LOST: "the connection's process died, or the admin was ended (`pixir-actors status` shows it); the"
+    " next request opens a new connection, if an admin runs",
     ErrorCode.CONNECTION_UNRESPONSIVE: "look at the host's load; `pixir-actors status` shows the connection",
     ErrorCode.TOO_MANY_CONNECTIONS: "all are busy; try again, `pixir-actors close KEY`, or raise the limit",
     ErrorCode.SHUTTING_DOWN: "the admin is being stopped; start it again",
@@ -63,6 +64,8 @@ CODES: Final = (
     (CookieUnusable, catalog.MISMATCH),
     ((WrongUsage, InvalidRequest, InvalidSettings), catalog.WRONG_USAGE),
 )
+
+HTTP_LOST: Final = "the HTTP exchange broke; `pixir-actors doctor` shows which step of the way fails"
 
 MAX_PROVIDER_TEXT: Final = 500
 
@@ -95,15 +98,22 @@ def lines_of(error: BaseException, *, debug: bool = False, secret: str | None = 
 
 
 def _stream_error(error: StreamError, secret: str | None) -> list[str]:
-    facts = ", ".join(f"{name}={value}" for name, value in error.details.items())
+    facts = ", ".join(f"{name}={value}" for name, value in error.details.items() if name != "advice")
     lines = [f"{error.code}{f' ({facts})' if facts else ''}"]
     if isinstance(error, ProviderError):
         lines.append(f"the provider: {_provider_text(error, secret)}")
     lines.append(f"{error.delivery}: {VERDICTS[error.delivery]}")
-    advice = ADVICE[error.code]
+    advice = _advice(error)
     if error.retry_after is not None:
         advice += f". Wait {error.retry_after:.1f} s before you try again"
     return [*lines, f"to do: {advice}"]
+
+
+def _advice(error: StreamError) -> str:
+    if "advice" in error.details:  # it knows more than the code
+        return str(error.details["advice"])
+    over_http = error.code is ErrorCode.CONNECTION_LOST and error.details.get("transport") == "http"
+    return HTTP_LOST if over_http else ADVICE[error.code]
 
 
 def _provider_text(error: ProviderError, secret: str | None) -> str:

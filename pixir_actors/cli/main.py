@@ -29,11 +29,12 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
 
-from pixir_actors.cli import catalog, terminal
+from pixir_actors.cli import catalog, spelling, terminal
 from pixir_actors.cli.failure import code_of, lines_of
 from pixir_actors.cli.parser import Parser
 from pixir_actors.version import __version__
 
+COMMANDS: Final = {command.name: command for command in catalog.COMMANDS}
 DESCRIPTION: Final = "Warm WebSocket connections to Responses APIs, shared by every program of this user."
 
 
@@ -77,6 +78,9 @@ def _run(given: list[str]) -> int:
         from pixir_actors.cli import simulate
 
         return simulate.run(argparse.Namespace(rest=given[1:]))
+    near = spelling.nearest(name, COMMANDS) if name and given[0] == name and name not in COMMANDS else None
+    if near:  # one that is like none may be anything, a key as well, and is not repeated
+        parser.error(f"{name} is no command; did you mean {near}?")
     chosen, rest = parser.parse_known_args(given)
     literal = given[given.index("--") + 1 :] if "--" in given else []
     _take_words(chosen, rest, chosen_parser or parser, literal)
@@ -96,7 +100,9 @@ def _take_words(chosen: argparse.Namespace, rest: list[str], parser: argparse.Ar
     words = getattr(chosen, "text", None)
     unknown = [word.partition("=")[0] for word in rest if word.startswith("-")]
     if unknown or (words is None and (rest or literal)):
-        parser.error(f"not known here: {', '.join(unknown) or 'more words than it takes'}")
+        known = COMMANDS[chosen.command].options if chosen.command else ()
+        meant = spelling.hint(unknown[0], [option.flag for option in known]) if unknown else ""
+        parser.error(f"not known here: {', '.join(unknown) or 'more words than it takes'}{meant}")
     if words is not None:
         words.extend(rest + literal)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from pixir_actors.cli.spelling import hint, nearest
 from pixir_actors.errors import InvalidSettings
 from pixir_actors.settings import ALLOWED, Settings
 from pixir_actors.system.places import CONFIG_VARIABLE, Places
@@ -303,15 +304,17 @@ def _check_names(path: Path, tables: Mapping[str, Any], commands: list[Command])
         if isinstance(value, dict):
             _check_table(path, name, value, known)
         elif name not in shared:
-            raise WrongUsage(f"{path}: {name} is not known before the first table: allowed are {_listed(shared)}")
+            allowed = _listed(shared) + hint(name, shared)
+            raise WrongUsage(f"{path}: {name} is not known before the first table: allowed are {allowed}")
 
 
 def _check_table(path: Path, name: str, table: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
     if name not in known:
-        raise WrongUsage(f"{path}: [{name}] is not known: allowed are {_listed(f'[{each}]' for each in known)}")
+        allowed = _listed(f"[{each}]" for each in known) + hint(name, known)
+        raise WrongUsage(f"{path}: [{name}] is not known: allowed are {allowed}")
     for key in table:
         if key not in known[name]:
-            allowed = _listed(known[name])
+            allowed = _listed(known[name]) + hint(key, known[name])
             raise WrongUsage(f"{path}: [{name}] {key} is not known: allowed are {allowed}")
 
 
@@ -337,7 +340,10 @@ def _settings(flags: Iterable[str], environ: Mapping[str, str], tables: Mapping[
         if not separator:
             raise WrongUsage("--option: allowed is NAME=VALUE, such as idle_timeout=60")
         name = name.strip().replace("-", "_")
-        # An unknown name may be anything, and is not repeated.
+        near = None if name in ALLOWED else nearest(name, ALLOWED)
+        if near:
+            raise WrongUsage(f"--option: {name} is not known; did you mean {near}?")
+        # A name that is like none may be anything, and is not repeated.
         settings = _override(settings, name, setting(name, value), f"--option {name}" if name in ALLOWED else "--option")
     return settings
 
@@ -372,4 +378,4 @@ def _literals(text: str) -> list[Any]:
             found.append(kind(word))
         except ValueError:
             continue
-    return found
+    return [*found, word == "1"] if word in ("1", "0") else found

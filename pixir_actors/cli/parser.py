@@ -58,5 +58,6 @@ def _epilog(command: Command) -> str:
     parts += ["", "An option is taken from its flag, else from its environment variable, else from the config file"]
     parts += [f"(table [{command.name}]), else its default."]
     if command.settings:
-        parts += ["The fields of Settings come from --option, $PIXIR_ACTORS_<FIELD> and the file's table [settings]."]
+        flag = "--option, " if any(option.name == "option" for option in command.options) else ""
+        parts += [f"The fields of Settings come from {flag}$PIXIR_ACTORS_<FIELD> and the file's table [settings]."]
     return "\n".join(parts)

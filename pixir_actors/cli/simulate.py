@@ -21,4 +21,4 @@ def run(given: argparse.Namespace) -> int:
     except ModuleNotFoundError as missing:
         complain(f"{missing.name} is not installed", "to do: pip install 'pixir_actors[simulator]'")
         return catalog.FAILED
-    return main(given.rest)
+    return main(given.rest, program="pixir-actors simulate")

@@ -30,7 +30,8 @@ NO_CONNECTION: Final = "this key has no connection"
 
 def add_parser(subparsers: Any) -> None:
     """Add this command to those of the command line."""
-    add_command(subparsers, catalog.STATUS, ("key", "show all about this key's connection", "?"))
+    help_text = "show all about this key's connection; one word, quote it if it has blanks"
+    add_command(subparsers, catalog.STATUS, ("key", help_text, "?"))
 
 
 def run(given: argparse.Namespace) -> int:
@@ -130,7 +131,7 @@ def _document(view: View, snapshot: Snapshot, option: int = 0) -> str:
 def _lines(view: View, snapshot: Snapshot, *, width: int | None, height: int | None = None) -> list[Text]:
     if view.key is None:
         return overview(snapshot, width=width, height=height)
-    found = details(snapshot.connections[0]) if snapshot.connections else [Text(NO_CONNECTION)]
+    found = details(snapshot.connections[0], typed=view.key) if snapshot.connections else [Text(NO_CONNECTION)]
     return found if height is None else [*head(snapshot, width=width), *found]
 
 
@@ -138,12 +139,15 @@ def _lines(view: View, snapshot: Snapshot, *, width: int | None, height: int | N
 
 
 def _watch(view: View, interval: float, *, as_lines: bool) -> int:
-    """Show the status every `interval` seconds until Ctrl-C.
+    """Show the status every `interval` seconds until Ctrl-C. A key that has no connection at the first look is no subject.
 
     Raises:
         PixirError: There was nothing to see at the first look; later ones are shown and waited out.
     """
     first = view.look()
+    if view.key is not None and not first.connections:
+        complain(NO_CONNECTION)
+        return catalog.NO_CONNECTION
     live = is_terminal(sys.stdout) and not as_lines
     try:
         with _screen() if live else _pipe(view, as_lines=as_lines) as show:

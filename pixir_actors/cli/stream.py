@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from pixir_actors.cli import catalog
+from pixir_actors.cli.apikey import key_of
 from pixir_actors.cli.conversation import STDIN, Conversation, FileChanged, Item, load, looks_like_one, message
 from pixir_actors.cli.failure import code_of, lines_of
 from pixir_actors.cli.options import WrongUsage, resolve
@@ -20,12 +21,9 @@ from pixir_actors.cli.output import Lines, Printer, Words, evidence_line
 from pixir_actors.cli.parser import add_command
 from pixir_actors.cli.terminal import complain, console, is_terminal, say, warn
 from pixir_actors.client import Client
-from pixir_actors.core.fingerprint import is_loopback
-from pixir_actors.errors import StreamError
+from pixir_actors.errors import ErrorCode, StreamError
 from pixir_actors.request import Request
 from pixir_actors.stream import Stream
-
-VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,8 +31,8 @@ def add_parser(subparsers: Any) -> None:
     add_command(
         subparsers,
         catalog.STREAM,
-        ("key", "names the conversation, a text", None),
-        ("text", "the message; without it, standard input", "*"),
+        ("key", "names the conversation: one word, quote it if it has blanks", None),
+        ("text", "the message, its words joined by blanks; without it, standard input", "*"),
     )
 
 
@@ -54,14 +52,14 @@ def run(given: argparse.Namespace) -> int:
     printer: Printer = Lines() if chosen.json else Words()
     try:
         with _attach(chosen) as client, client.stream(chosen.key, request) as stream:
-            code = _print(stream, printer, api_key)
+            code = _print(stream, printer, lambda error: _told(error, request, api_key))
     except KeyboardInterrupt:
         say("\ncancelled")
         raise
     except StreamError as error:
         # There was no connection to be had.
         printer.outcome(None, error)
-        complain(*lines_of(error, secret=api_key))
+        complain(*_told(error, request, api_key))
         return code_of(error)
     if chosen.evidence:
         say(evidence_line(stream.metadata))
@@ -80,7 +78,17 @@ def _attach(chosen: argparse.Namespace) -> Client:
     return attach()
 
 
-def _print(stream: Stream, printer: Printer, api_key: str | None) -> int:
+def _told(error: StreamError, request: Request, api_key: str | None) -> list[str]:
+    """Return what to print about a failure; of a URL that the provider does not know, the path without its query."""
+    lines = lines_of(error, secret=api_key)
+    if error.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED and error.details.get("status") == HTTPStatus.NOT_FOUND:
+        path = urlsplit(request.url).path
+        lines.append(f"asked for was {path}: a base URL ends in /v1 or the like, not in /responses")
+        lines.append("where a provider has no WebSocket mode: --option transport=http")
+    return lines
+
+
+def _print(stream: Stream, printer: Printer, told: Callable[[StreamError], list[str]]) -> int:
     """Print the events and the outcome; a failure goes to standard error, too."""
     try:
         for event in stream:
@@ -88,7 +96,7 @@ def _print(stream: Stream, printer: Printer, api_key: str | None) -> int:
         stream.raise_for_failure()
     except StreamError as error:
         printer.outcome(stream, error)
-        complain(*lines_of(error, secret=api_key))
+        complain(*told(error))
         return code_of(error)
     printer.outcome(stream, None)
     _remark(stream)
@@ -111,7 +119,10 @@ def _save(conversation: Conversation, items: list[Item]) -> int:
     try:
         conversation.save(items)
     except FileChanged:
-        complain(f"{conversation.path}: was changed by somebody else meanwhile; it was left as it is, without this turn")
+        complain(
+            f"{conversation.path}: was changed by somebody else meanwhile; it was left as it is, without this turn",
+            "to do: send the message again, which goes on from what the file holds now",
+        )
     except OSError as error:
         complain(f"{conversation.path}: the answer came, but the file could not be extended: {error.strerror}")
     else:
@@ -120,28 +131,6 @@ def _save(conversation: Conversation, items: list[Item]) -> int:
 
 
 # What is sent.
-
-
-def key_of(base_url: str, variable: str, environ: Mapping[str, str]) -> str | None:
-    """Return the API key out of the environment; None where none is needed.
-
-    Raises:
-        WrongUsage: There is none; what was given in place of a variable's name is not repeated: it may be a key.
-    """
-    if not VARIABLE_NAME.fullmatch(variable):
-        raise WrongUsage("--api-key-env: allowed is the name of an environment variable; the key itself stands in that")
-    value = environ.get(variable, "").strip()
-    if value:
-        return value
-    try:
-        host = urlsplit(base_url).hostname or ""
-    except ValueError:
-        host = ""  # the request says what is wrong with the URL
-    if not host or is_loopback(host):
-        return None
-    # A key that stands where a name should is no name in capitals.
-    name = f"${variable}" if variable.isupper() else "the variable that --api-key-env names"
-    raise WrongUsage(f"no API key: {name} is not set. Set it, or name another variable with --api-key-env")
 
 
 def _message(chosen: argparse.Namespace, conversation: Conversation) -> list[Item]:

@@ -170,10 +170,13 @@ def _cell(column: Column, text: str, widths: dict[str, int]) -> str:
     return padding + text if column.right else text + padding
 
 
-def details(connection: ConnectionStatus) -> list[Text]:
-    """Return all about one connection, a line for each fact."""
+def details(connection: ConnectionStatus, *, typed: str | None = None) -> list[Text]:
+    """Return all about one connection, a line for each fact; `typed` is the key that was asked for, if it is known."""
+    shown = connection.key if typed in (None, connection.key) else f"{typed} (digest {connection.key})"
+    if typed is not None and connection.key == repr(typed):  # of a connection with `expose_keys`
+        shown = typed
     facts = [
-        ("key", printable(connection.key)),
+        ("key", printable(shown)),
         ("state", connection.state),
         ("process", f"{connection.pid}"),
         ("model", printable(connection.model or "-")),

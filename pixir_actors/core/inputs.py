@@ -120,3 +120,6 @@ Input = (
     | StopAsked
     | DrainAsked
 )
+
+NotOfCallers = Received | SocketFailed | Connected | ConnectFailed | AlarmRang
+"""What may begin a waiting request, and does not come from those who wait."""

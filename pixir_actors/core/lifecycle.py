@@ -134,6 +134,8 @@ ADVICE: Final[dict[object, str]] = {
     "ca_file": "ca_file has to be a PEM file with certificates, which the connection's process can read",
     "proxy_unsupported": "proxy has to be an http:// URL",
     "proxy_invalid": "proxy has to be an http:// URL with a host",
+    "no_http_client": "the way over HTTP takes an extra: pip install 'pixir_actors[http]' in the environment that the actor"
+    " system runs in, which is the admin's where there is one",
 }
 """Statuses of refused upgrades, and reasons of other failures, that do not get better by waiting; what to do about each."""
 TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"

@@ -100,7 +100,7 @@ def _make(path: Path) -> None:
 def _missing(path: Path) -> str:
     if path.is_symlink():
         return f"the cookie {_shown(path)} is refused: the link leads nowhere; remove it"
-    return f"there is no cookie at {path}: `pixir-actors start` makes one (or set {COOKIE_VARIABLE})"
+    return f"there is no cookie at {path}: where no admin runs `pixir-actors start` makes one (or set {COOKIE_VARIABLE})"
 
 
 def _problem_of(path: Path, facts: os.stat_result) -> str | None:

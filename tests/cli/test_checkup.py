@@ -100,6 +100,26 @@ def test_a_cookie_that_others_can_read_is_a_failure_with_a_command(places: Place
     assert finding.advice == f"chmod 600 {places.cookie_file}"
 
 
+def test_a_cookie_that_is_gone_while_an_admin_runs_is_a_failure_and_both_stop_and_start_are_named(places: Places) -> None:
+    published(places)
+
+    finding = check_cookie(places)
+
+    assert finding.verdict is Verdict.FAILED
+    assert str(finding.advice).startswith("`pixir-actors stop`, then `pixir-actors start --detach`")
+
+
+def test_a_bad_cookie_is_not_mended_by_a_start_beside_the_admin_that_runs(places: Places) -> None:
+    places.cookie_file.parent.mkdir(parents=True)
+    places.cookie_file.write_text("short")
+    places.cookie_file.chmod(0o600)
+    alone = str(check_cookie(places).advice)
+    published(places)
+
+    assert "`pixir-actors stop" not in alone and "`pixir-actors start` makes" in alone
+    assert str(check_cookie(places).advice).endswith("`pixir-actors stop`, then `pixir-actors start --detach`")
+
+
 def test_a_cookie_that_cannot_be_read_is_a_failure(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_cookie(places.cookie_file)
 
@@ -232,7 +252,8 @@ def test_an_admin_without_a_good_cookie_points_to_the_cookie(places: Places, mon
     answering(monkeypatch, refuse)
     finding = check_admin(places, timeout=within(5), required=False)
 
-    assert (finding.verdict, finding.advice) == (Verdict.FAILED, "see the cookie")
+    assert finding.verdict is Verdict.FAILED
+    assert str(finding.advice).endswith("`pixir-actors stop`, then `pixir-actors start --detach`")
 
 
 def test_an_admin_that_does_not_answer_is_left_behind(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

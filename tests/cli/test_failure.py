@@ -37,6 +37,22 @@ def test_a_failed_stream_is_told_with_code_verdict_and_what_to_do() -> None:
     assert advice.startswith("to do: `pixir-actors doctor`") and advice.endswith("Wait 4.6 s before you try again")
 
 
+def test_what_the_failure_itself_advises_counts_more_than_its_code() -> None:
+    details = {"reason": "no_http_client", "advice": "pip install it", "transport": "http"}
+    failure = Failure(code=ErrorCode.CONNECTION_LOST, delivery=Delivery.NOT_SENT, retryable=False, details=details)
+    first, _, advice = lines_of(StreamError(failure))
+    assert first == "connection_lost (reason=no_http_client, transport=http)"
+    assert advice == "to do: pip install it"
+
+
+def test_a_connection_that_is_lost_is_told_from_a_broken_http_exchange() -> None:
+    def advice(**details: str) -> str:
+        return lines_of(StreamError(Failure.of(ErrorCode.CONNECTION_LOST, Delivery.AMBIGUOUS, **details)))[-1]
+
+    assert "process died" in advice() and "if an admin runs" in advice()
+    assert "HTTP exchange" in advice(transport="http", reason="eof")
+
+
 def provider_error(**error: object) -> ProviderError:
     failure = Failure(
         code=ErrorCode.PROVIDER_HTTP_ERROR, delivery=Delivery.REJECTED, retryable=False, status=401, error=error

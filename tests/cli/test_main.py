@@ -39,6 +39,23 @@ def test_an_unknown_command_is_a_wrong_command_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("stauts",), "stauts is no command; did you mean status?"),
+        (("status", "--jsn"), "not known here: --jsn; did you mean --json?"),
+        (("stream", "k", "--modle=canary"), "not known here: --modle; did you mean --model?"),
+        (("stream", "k", "x", "--option", "idle_timout=canary"), "idle_timout is not known; did you mean idle_timeout?"),
+    ],
+)
+def test_a_name_that_is_misspelled_is_repeated_with_what_was_meant(
+    run: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run(*words) == 2
+    err = capsys.readouterr().err
+    assert said in err and "canary" not in err
+
+
+@pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (AdminNotRunning("no admin: start one"), 3, "pixir-actors: no admin: start one\n"),
@@ -130,6 +147,9 @@ def test_the_module_runs_as_a_program_until_it_is_told_to_stop() -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert url.startswith("ws://127.0.0.1:")
+        base_url = process.stdout.readline().strip()
+        assert base_url == url.replace("ws://", "http://").removesuffix("/responses")
+        assert process.stdout.readline() == f"export OPENAI_BASE_URL={base_url}\n"
         with pytest.raises(OSError, match=r"HTTP Error|426|400"):
             urlopen(url.replace("ws://", "http://"), timeout=5)
         process.send_signal(signal.SIGTERM)

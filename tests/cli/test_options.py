@@ -156,6 +156,12 @@ def test_settings_come_from_flags_then_the_environment_then_the_file(config: Wri
         ("queue_limit", "4", 4),
         ("retry_ambiguous", "true", True),
         ("retry_ambiguous", "off", False),
+        ("retry_ambiguous", "yes", True),
+        ("retry_ambiguous", "No", False),
+        ("retry_ambiguous", "1", True),
+        ("retry_ambiguous", "0", False),
+        ("queue_limit", "0", 0),
+        ("idle_timeout", "1", 1),
         ("identity", "12", "12"),
         ("identity", "true", "true"),
         ("transport", "auto", "auto"),
@@ -165,6 +171,11 @@ def test_the_text_of_a_setting_is_read_as_the_setting_wants_it(name: str, text: 
     assert setting(name, text) == value
     assert type(setting(name, text)) is type(value)
     assert ALLOWED[name].check(setting(name, text))
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("no", False)])
+def test_a_setting_that_is_a_switch_is_read_in_the_environment_as_a_flag_s_is(text: str, value: bool) -> None:
+    assert resolved(PIXIR_ACTORS_EXPOSE_KEYS=text).settings.expose_keys is value
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "x", ""])

@@ -64,6 +64,22 @@ def test_a_complaint_does_not_repeat_a_value(run: Run, capsys: pytest.CaptureFix
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", [command for command in OURS if command.settings], ids=lambda command: command.name)
+def test_help_speaks_of_no_flag_that_the_command_lacks(
+    run: Run, capsys: pytest.CaptureFixture[str], command: Command
+) -> None:
+    assert run(command.name, "--help") == 0
+    text = capsys.readouterr().out
+    assert "$PIXIR_ACTORS_<FIELD>" in text
+    assert ("--option" in text) is any(option.flag == "--option" for option in command.options)
+
+
+def test_the_help_of_stream_says_how_words_make_key_and_text(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("stream", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "one word, quote it if it has blanks" in text and "its words joined by blanks" in text
+
+
 def test_a_key_on_the_command_line_is_refused_with_the_reason(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("stream", "k", "--api-key", "canary") == 2
     assert "could read it in `ps`" in capsys.readouterr().err

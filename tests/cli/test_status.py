@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from pixir_actors.cli import status
+from pixir_actors.cli.table import COLUMNS
 from pixir_actors.client import Client
 from pixir_actors.errors import AdminNotRunning, Delivery, ErrorCode, Failure, StreamError
 from tests.cli.conftest import Run
@@ -126,6 +127,21 @@ def test_watching_a_key_that_closes_goes_on(
     assert run("status", "--watch", "k") == 0
     out = capsys.readouterr().out
     assert "key           k" in out and "this key has no connection" in out
+
+
+@pytest.mark.parametrize("words", [("--watch", "k"), ("k", "--watch", "--json")])
+def test_watching_a_key_that_never_had_a_connection_ends_at_the_first_look(
+    run: Run, client: FakeClient, looks: Callable[..., None], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run("status", *words) == 4
+    assert capsys.readouterr() == ("", "pixir-actors: this key has no connection\n")
+
+
+def test_the_help_says_what_the_columns_mean(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", "--help") == 0
+    out = capsys.readouterr().out
+    assert all(column.title in out for column in COLUMNS if column.title not in ("STATE", "MODEL"))
+    assert "--option expose_keys=true" in out and "refusals" in out
 
 
 def test_watching_outlives_the_admin_and_says_what_happens(

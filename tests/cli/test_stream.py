@@ -153,9 +153,24 @@ def test_on_loopback_no_key_is_needed(stream: Callable[..., int], client: FakeCl
 def test_elsewhere_a_missing_key_is_wrong_usage_and_nothing_is_sent(run: Run, client: FakeClient, capsys: Captured) -> None:
     assert run("stream", "k", "x", "--model", "m", "--base-url", "https://example.com/v1") == 2
     assert client.attached_with == []
-    assert capsys.readouterr().err == (
-        "pixir-actors: no API key: $OPENAI_API_KEY is not set. Set it, or name another variable with --api-key-env\n"
-    )
+    said = capsys.readouterr().err
+    assert said.startswith("pixir-actors: no API key: $OPENAI_API_KEY is not set.") and "`pixir-actors simulate`" in said
+
+
+def test_a_key_with_a_line_end_is_wrong_usage_and_nothing_is_sent(
+    stream: Callable[..., int], client: FakeClient, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary\n")
+    assert stream("x") == 2
+    assert client.attached_with == []
+    assert "has blanks or line ends" in capsys.readouterr().err
+
+
+def test_a_url_that_is_not_known_is_told_by_its_path(run: Run, client: FakeClient, capsys: Captured) -> None:
+    client.script = failed(Failure.of(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, Delivery.NOT_SENT, status=404))
+    assert run("stream", "k", "x", "--model", "m", "--base-url", "http://localhost/v1/responses") == 1
+    err = capsys.readouterr().err
+    assert "asked for was /v1/responses/responses: a base URL ends in /v1" in err
 
 
 def test_a_provider_that_repeats_the_key_is_not_quoted(
@@ -311,6 +326,7 @@ def test_a_file_that_was_changed_meanwhile_is_told(
     assert stream("hello", "--conversation", str(talk)) == 1
     out, err = capsys.readouterr()
     assert out == "Seven.\n" and "changed by somebody else" in err
+    assert "send the message again" in err
     assert talk.read_text() == "[{}]"
 
 

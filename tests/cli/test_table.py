@@ -101,6 +101,14 @@ def test_a_model_moves_no_cursor_and_wide_letters_count_twice() -> None:
     assert shown[4].index("3m12s") == shown[3].index("3m12s") + 2
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("97d0d24dd07f", "session-1 (digest 97d0d24dd07f)"), ("'session-1'", "session-1"), ("session-1", "session-1")],
+)
+def test_the_details_name_the_key_that_was_asked_for_and_its_digest(key: str, shown: str) -> None:
+    assert details(connection(key), typed="session-1")[0].plain == f"key           {shown}"
+
+
 def test_the_details_name_all_that_a_connection_tells() -> None:
     text = "\n".join(
         line.plain for line in details(connection(last_error="websocket_closed", replays=1, degraded_for_s=4.2))

@@ -101,12 +101,12 @@ def test_a_proxys_refusal_says_nothing_about_the_provider(status: int) -> None:
 
 
 def test_the_advice_names_no_secret_and_a_remedy_for_each() -> None:
-    assert set(ADVICE) == {401, 403, 404, 426, "ca_file", "proxy_unsupported", "proxy_invalid"}
+    assert set(ADVICE) == {401, 403, 404, 426, "ca_file", "proxy_unsupported", "proxy_invalid", "no_http_client"}
     assert "transport='auto'" in ADVICE[404] + ADVICE[426]
     assert "transport='auto'" in TOO_BIG_ADVICE
 
 
-@pytest.mark.parametrize("reason", ["ca_file", "proxy_unsupported", "proxy_invalid"])
+@pytest.mark.parametrize("reason", ["ca_file", "proxy_unsupported", "proxy_invalid", "no_http_client"])
 @pytest.mark.parametrize("transport", ["websocket", "auto"])
 def test_a_setting_that_cannot_work_is_not_tried_again_nor_over_http(reason: str, transport: str) -> None:
     machine = Machine(transport=transport)

@@ -46,8 +46,11 @@ def test_it_prints_its_url_and_ends_well_on_a_signal(number: signal.Signals) -> 
 
 def test_with_tls_it_prints_the_file_to_trust() -> None:
     with program("--tls") as process:
-        url, ca_file = line(process), line(process)
+        url, ca_file, base_url = line(process), line(process), line(process)
+        settings = [line(process), line(process)]
         websocket.create_connection(url, sslopt={"ca_certs": ca_file}, timeout=within(5)).shutdown()
+        assert base_url == url.replace("wss://", "https://").removesuffix("/responses")
+        assert settings == [f"export OPENAI_BASE_URL={base_url}", f"export PIXIR_ACTORS_CA_FILE={ca_file}"]
         process.terminate()
         assert process.wait(within(10)) == 0
 
@@ -67,6 +70,17 @@ def test_faults_are_armed_with_their_arguments() -> None:
             websocket.create_connection(url, timeout=within(5))
 
 
+def test_answers_are_as_slow_as_told() -> None:
+    with program("--delay", "600") as process:
+        client = websocket.create_connection(line(process), timeout=within(5))
+        client.send('{"type": "response.create", "model": "m", "input": "x"}')
+        assert "response.created" in str(client.recv())
+        client.settimeout(0.2)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            client.recv()
+        client.shutdown()
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=within(20), check=False)
 
@@ -75,6 +89,8 @@ def test_the_faults_are_listed() -> None:
     result = run("--list-faults")
     assert result.returncode == 0
     assert all(name in result.stdout for name in FAULTS)
+    assert "keys: within=2.0, every=1" in result.stdout
+    assert all(f"  {key} " in result.stdout for key in ("times", "on_request", "on_connection", "on_via"))
 
 
 @pytest.mark.parametrize("fault", ["no_such", "cut_mid_text:n=0", "stall:when=never", "stall:nonsense=1", "stall:when"])
@@ -91,3 +107,21 @@ def test_a_taken_port_is_told_in_one_line() -> None:
         result = run("--port", port)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fault", "cut_mid_tex"), "no fault is called 'cut_mid_tex'; did you mean cut_mid_text?"),
+        (("--fault", "stall:whem=upgrade"), "stall has no key 'whem'; did you mean when?"),
+        (("--fault", "silent:seconds=1"), "silent has no key 'seconds'; it takes times, on_request"),
+        (("--fault", "stall:when"), "stall: 'when' lacks its value"),
+        (("--port", "70000"), "--port: allowed is a whole number from 0 to 65535"),
+        (("--port", "-1"), "--port: allowed is a whole number from 0 to 65535"),
+        (("--delay", "nan"), "--delay: allowed is a number of seconds from 0"),
+    ],
+)
+def test_a_wrong_argument_is_told_with_what_is_allowed(arguments: tuple[str, str], said: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert said in result.stderr

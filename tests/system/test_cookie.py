@@ -138,7 +138,7 @@ def test_a_link_to_a_strange_place_is_refused_and_named(tmp_path: Path, target: 
 
 
 def test_a_missing_cookie_says_which_command_makes_one(path: Path) -> None:
-    with pytest.raises(CookieUnusable, match=f"no cookie at {path}: `pixir-actors start` makes one"):
+    with pytest.raises(CookieUnusable, match=f"no cookie at {path}: where no admin runs `pixir-actors start` makes one"):
         read_cookie(path)
 
 

@@ -1,0 +1,15 @@
+"""What was meant by a misspelled name."""
+
+from __future__ import annotations
+
+from pixir_actors.cli.spelling import hint, nearest
+
+
+def test_a_name_that_is_nearly_right_has_one_meaning_and_any_other_none() -> None:
+    assert nearest("stauts", ["start", "status", "stop"]) == "status"
+    assert nearest("sk-0123456789", ["start", "status", "stop"]) is None
+
+
+def test_the_hint_is_said_only_where_there_is_one() -> None:
+    assert hint("modle", ["model", "start"]) == "; did you mean model?"
+    assert hint("x", ["model", "start"]) == ""
