@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -170,8 +169,10 @@ class Client:
             raise InvalidRequest("request", f"is a {type(request).__name__}: build it with Request or Request.responses")
         settings = _resolved(self.settings.override(options), request.url)
         ask = m.EnsureStarted.of(self._link.number(), key, settings, namespace=self.namespace)
-        submit = m.Submit.of(self._link.number(), key, request, settings, channel=self._link.channel)
-        return Call(self._dispatcher, ask, replace(submit, purpose=purpose))
+        submit = m.Submit.of(
+            self._link.number(), key, request, settings, channel=self._link.channel, purpose=purpose
+        )
+        return Call(self._dispatcher, ask, submit)
 
     def _submit(self, key: Key, request: Request, purpose: Purpose, options: dict[str, Any]) -> Stream:
         call = self.prepare(key, request, purpose, options)
@@ -318,4 +319,9 @@ def _resolved(settings: Settings, url: str) -> Settings:
         check_ca_file(absolute)
     if (proxy, absolute) == (settings.proxy, settings.ca_file):
         return settings
-    return settings.override({"proxy": proxy, "ca_file": absolute})
+    return _completed(settings, proxy, absolute)
+
+
+@lru_cache(64)
+def _completed(settings: Settings, proxy: str | None, ca_file: str | None) -> Settings:
+    return settings.override({"proxy": proxy, "ca_file": ca_file})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -12,6 +14,8 @@ import orjson
 from pixir_actors.errors import InvalidRequest
 
 SCHEMES: Final = ("http", "https", "ws", "wss")
+_UNFIT_FOR_URLS: Final = re.compile(r"[\x00-\x20\x7f]")
+_UNFIT_FOR_HEADERS: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN_CHARACTERS: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _MAX_HEADER_BYTES: Final = 64 * 1024
 
@@ -35,6 +39,8 @@ class Request:
     url: str
     headers: Headers
     body: bytes
+    field_names: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    """The names of the body's fields, where it was given as a mapping; None where it would have to be parsed for them."""
 
     def __init__(
         self,
@@ -45,7 +51,9 @@ class Request:
         _check_url(url)
         object.__setattr__(self, "url", url)
         object.__setattr__(self, "headers", _checked_headers(headers))
-        object.__setattr__(self, "body", _body_bytes(body))
+        fields = dict(body) if isinstance(body, Mapping) else None
+        object.__setattr__(self, "body", _body_bytes(body) if fields is None else _json(fields))
+        object.__setattr__(self, "field_names", None if fields is None else frozenset(fields))
 
     def __repr__(self) -> str:
         parts = urlsplit(self.url)
@@ -91,7 +99,12 @@ class Request:
 def _check_url(url: object) -> None:
     if not isinstance(url, str):
         raise InvalidRequest("url", f"is a {type(url).__name__}, not a text")
-    if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in url):
+    _check_url_text(url)
+
+
+@lru_cache(64)
+def _check_url_text(url: str) -> None:
+    if _UNFIT_FOR_URLS.search(url):
         raise InvalidRequest("url", "has a space or a control character")
     try:
         parts: SplitResult | None = urlsplit(url)
@@ -131,7 +144,7 @@ def _check_header(name: object, value: object) -> None:
         raise InvalidRequest("headers", "must have names and values that are texts")
     if not name or not _TOKEN_CHARACTERS.issuperset(name):
         raise InvalidRequest("headers", f"have the name {name!r}: allowed are letters, digits and !#$%&'*+-.^_`|~")
-    if any((ord(c) < 0x20 and c != "\t") or ord(c) == 0x7F or ord(c) > 0xFF for c in value):
+    if _UNFIT_FOR_HEADERS.search(value):
         raise InvalidRequest("headers", f"have a control or non-latin-1 character in the value of {name!r}")
 
 
@@ -143,8 +156,6 @@ def _body_bytes(body: object) -> bytes:
             return bytes(body)
         case str():
             return body.encode("utf-8", "surrogatepass")
-        case Mapping():
-            return _json(dict(body))
         case _:
             raise InvalidRequest("body", f"is a {type(body).__name__}: allowed are bytes, text or a mapping")
 

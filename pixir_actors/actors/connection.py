@@ -12,13 +12,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
-from pixir_actors.actors.intake import Prepared, refusal, target_of
+from pixir_actors.actors.intake import Intake, refusal, target_of
 from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.reporter import Reporter
@@ -33,7 +32,7 @@ from pixir_actors.core import actions as do
 from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition, verdict
-from pixir_actors.core.state import Connection, State, Via
+from pixir_actors.core.state import Connection, State, Via, evolve
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Connector, Target
@@ -70,6 +69,7 @@ class ConnectionActor(ShellActor):
         self._wire = Wire(
             self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
         )
+        self._intake = Intake()
         self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
         self._reporter: Reporter | None = None
         self._sweeping = False
@@ -154,7 +154,7 @@ class ConnectionActor(ShellActor):
                 self._outbox.refuse(channel, request_id, encoded(refusal(error)))
 
     def _take_in(self, submit: m.Submit, sender: Any) -> None:
-        request = Prepared(submit)
+        request = self._intake.prepare(submit)
         ticket = self._outbox.hold(submit, sender)
         # What the server did since the last poll is heard first: a socket that it closed is not written to.
         if self._conn.state is State.IDLE:
@@ -295,8 +295,7 @@ class ConnectionActor(ShellActor):
         return self._tell(action)
 
     def _deliver(self, action: do.Deliver) -> Iterable[inputs.Input]:
-        for tag, raw in action.events:
-            self._outbox.put(action.request_id, FrameType.DATA, raw, tag)
+        self._outbox.put_events(action.request_id, action.events)
         return ()
 
     def _receiver_gone(self, sink: Sink) -> None:
@@ -307,7 +306,7 @@ class ConnectionActor(ShellActor):
     # The supervisor
 
     def _set_alarm(self, action: do.SetAlarm) -> Iterable[inputs.Input]:
-        self.wake_after(action.delay, _ALARM, action.token)
+        self.wake_instead(action.delay, _ALARM, action.token)
         return ()
 
     def _ask_retire(self, _: do.AskRetire) -> Iterable[inputs.Input]:
@@ -356,7 +355,7 @@ class ConnectionActor(ShellActor):
         self._outbox.flush(now)
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
         # The token goes on, so that alarms and attempts of the connection that was are stale.
-        by, self._conn = self._conn.drained_by, replace(fresh, token=self._conn.token)
+        by, self._conn = self._conn.drained_by, evolve(fresh, token=self._conn.token)
         self._drive([inputs.Begun() if by is None else inputs.DrainAsked(by - now)])
 
     def exiting(self, sender: Any) -> None:

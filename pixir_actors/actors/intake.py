@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pixir_actors.actors.messages import Submit
@@ -10,47 +11,72 @@ from pixir_actors.core import fingerprint, payload, server_event
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose, TurnRequest
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest
+from pixir_actors.request import Headers
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Target
 
 _MALFORMED: Final = "is malformed: build it with Submit.of"
 
 
-class Prepared:
-    """A `Submit`, decoded and checked.
+class Intake:
+    """Takes in the requests of one connection. What one has in common with the one before it is not looked at again."""
 
-    Raises:
-        InvalidRequest: An actor sent what `Submit.of` would not have built.
-    """
+    def __init__(self) -> None:
+        self._parsed: payload.Parsed | None = None
+        self._identity: tuple[Headers, str | None] | None = None
+        self._fingerprint = self._bearer = ""
 
-    def __init__(self, submit: Submit) -> None:
-        self._submit = submit
+    def prepare(self, submit: Submit) -> Prepared:
+        """Decode and check a request.
+
+        Raises:
+            InvalidRequest: An actor sent what `Submit.of` would not have built.
+        """
         if not _has_its_types(submit):
             raise InvalidRequest("Submit", _MALFORMED)
         try:
-            self._payload, self._body = payload.full_payload(submit.body.reveal())
-            self._endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
-            self._bearer = fingerprint.bearer(submit.headers.reveal())
-            self._fingerprint = fingerprint.fingerprint(submit.headers.reveal(), submit.settings.identity)
+            parsed = payload.parse(submit.body.reveal(), self._parsed)
+            endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
+            self._identify(submit.headers.reveal(), submit.settings.identity)
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidRequest):
                 raise
             raise InvalidRequest("Submit", _MALFORMED) from None
+        self._parsed = parsed
+        return Prepared(submit, parsed, endpoint, self._fingerprint, self._bearer)
+
+    def _identify(self, headers: Headers, identity: str | None) -> None:
+        if self._identity != (headers, identity):
+            self._identity = None
+            self._bearer = fingerprint.bearer(headers)
+            self._fingerprint = fingerprint.fingerprint(headers, identity)
+            self._identity = headers, identity
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A `Submit`, decoded and checked by `Intake.prepare`."""
+
+    submit: Submit
+    parsed: payload.Parsed
+    endpoint: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    bearer: str = field(repr=False)
 
     def turn_request(self, number: int, *, now: float, jitter: float) -> TurnRequest:
         """Return the request as the machine sees it; `number` names it there."""
         return TurnRequest(
             request_id=number,
-            payload=self._payload,
-            body=self._body,
-            endpoint=self._endpoint,
-            fingerprint=self._fingerprint,
-            key=self._submit.key.reveal(),
-            limits=self._submit.settings,
+            payload=self.parsed.payload,
+            body=self.parsed.text,
+            endpoint=self.endpoint,
+            fingerprint=self.fingerprint,
+            key=self.submit.key.reveal(),
+            limits=self.submit.settings,
             received_at=now,
             jitter=jitter,
-            bearer=self._bearer,
-            purpose=self._submit.purpose,
+            bearer=self.bearer,
+            purpose=self.submit.purpose,
         )
 
 

@@ -240,7 +240,8 @@ class Submit:
 
     @classmethod
     def of(
-        cls, request_id: int, key: object, request: Request, settings: Settings, *, channel: str | None = None
+        cls, request_id: int, key: object, request: Request, settings: Settings,
+        *, channel: str | None = None, purpose: Purpose = Purpose.RUN,
     ) -> Submit:
         """Check and encode a request, once, in the caller's process.
 
@@ -250,7 +251,7 @@ class Submit:
         """
         canonical(key, None)
         fingerprint.endpoint(request.url, allow_plaintext=settings.allow_plaintext)
-        _, body = payload.full_payload(request.body)
+        body = payload.full_text(request.body, request.field_names)
         if len(body) > settings.max_request_bytes:
             limit = settings.max_request_bytes
             raise InvalidRequest("body", f"has {len(body)} bytes as a request: max_request_bytes is {limit}")
@@ -264,6 +265,7 @@ class Submit:
             settings=settings if settings.proxy is None else replace(settings, proxy=None),
             proxy=proxy,
             channel=channel,
+            purpose=purpose,
         )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pixir_actors.actors.messages import Batch, Submit
 from pixir_actors.actors.sink import ChannelSink, MessageSink, Sink
 from pixir_actors.actors.watch import Watch
-from pixir_actors.channel.frame import Frame, FrameType, encode
+from pixir_actors.channel.frame import Frame, FrameType, encode, encode_events
 from pixir_actors.channel.sender import Sender
+from pixir_actors.core.server_event import Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,12 @@ class Outbox:
         if kind in (FrameType.FINISHED, FrameType.FAILED):
             del self._tickets[number]
             self._newest = (ticket.submit.request_id, ticket.submit.channel, ticket.sink)
+
+    def put_events(self, number: int, events: Iterable[tuple[Tag, bytes]]) -> None:
+        """Put events of the provider on their way, as `put` would one by one."""
+        ticket = self._tickets.get(number)
+        if ticket is not None:
+            self._frames.setdefault(ticket.sink, []).append(encode_events(ticket.submit.request_id, events))
 
     def flush(self, now: float) -> None:
         """Hand the frames to their sinks."""

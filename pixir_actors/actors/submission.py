@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from pixir_actors.actors.messages import Submit
-from pixir_actors.channel.frame import FrameType, encode_parts
+from pixir_actors.channel.frame import FrameType, header
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
 from pixir_actors.errors import InvalidRequest, InvalidSettings
@@ -28,8 +28,8 @@ _LENGTHS: Final = struct.Struct("!II")
 _KNOWN_SETTINGS: Final = 64
 
 
-def submission_frame(submit: Submit) -> bytes | None:
-    """Return a `Submit` as a frame; its channel is the one that the frame goes over.
+def submission_frame(submit: Submit) -> tuple[bytes, bytes] | None:
+    """Return a `Submit` as a frame in two parts, the second of which is its body; its channel is the one that it goes over.
 
     None for what JSON cannot say, as a path that is not Unicode: such a one travels as a message.
     """
@@ -41,11 +41,12 @@ def submission_frame(submit: Submit) -> bytes | None:
         settings = _settings_payload(submit.settings)
     except TypeError:
         return None
-    parts = (_LENGTHS.pack(len(head), len(settings)), head, settings, submit.body.reveal())
-    return encode_parts(FrameType.SUBMIT, submit.request_id, parts)
+    body = submit.body.reveal()
+    front = b"".join((_LENGTHS.pack(len(head), len(settings)), head, settings))
+    return header(FrameType.SUBMIT, submit.request_id, len(front) + len(body)) + front, body
 
 
-def submission_from(payload: bytes, *, request_id: int, channel: str) -> Submit:
+def submission_from(payload: bytes | memoryview, *, request_id: int, channel: str) -> Submit:
     """Return the `Submit` that a payload stands for.
 
     Raises:
@@ -61,8 +62,8 @@ def submission_from(payload: bytes, *, request_id: int, channel: str) -> Submit:
             key=Secret(key),
             url=Secret(url),
             headers=Secret(tuple((name, value) for name, value in headers)),
-            body=Secret(payload[body_at:]),
-            settings=_settings_from(payload[settings_at:body_at]),
+            body=Secret(bytes(payload[body_at:])),
+            settings=_settings_from(bytes(payload[settings_at:body_at])),
             proxy=None if proxy is None else Secret(proxy),
             channel=channel,
             purpose=Purpose(purpose),

@@ -261,7 +261,11 @@ class Exchange:
             self._close(self._dropped.popleft())
 
     def _take(self, channel: Channel, request_id: int, run: list[Frame]) -> Inbox | None:
-        """Give consecutive frames of one request to its inbox; return the inbox if it took them."""
+        """Give consecutive frames of one request to its inbox; return the inbox if its consumer is to know of them now.
+
+        That a request is held, or about to be sent, is for who asks what has become of it. Nobody waits for that, and a
+        thread that wakes just then is in the way of the connection.
+        """
         if request_id == 0:
             raise ChannelProtocolError("a frame about the channel itself came out of place")
         ended = run[-1][0] >= FrameType.FINISHED
@@ -274,7 +278,7 @@ class Exchange:
         inbox.put(run, ended=ended)
         if ended:
             self._detach(inbox)
-        return inbox
+        return inbox if run[-1][0] > FrameType.SENDING else None
 
     def _feeds(self, channel: Channel, inbox: Inbox) -> bool:
         """Whether frames of this channel are the inbox's; its first frame decides, whatever it was bound to."""

@@ -18,7 +18,7 @@ not 0.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -40,6 +40,8 @@ _GREETING: Final = struct.Struct("!8sH")
 _MAGIC: Final = b"pixir/ch"
 _SCALARS: Final = (str, int, float, bool, type(None))
 _MAX_HELLO: Final = _GREETING.size + 255
+_LARGE: Final = 64 * 1024
+"""Bytes of a payload that is worth a view in place of a copy."""
 
 
 class FrameType(IntEnum):
@@ -59,7 +61,10 @@ class FrameType(IntEnum):
 
 
 class Frame(NamedTuple):
-    """One frame. `type` and `kind` are plain integers, equal to their `FrameType` and, for DATA, `core.server_event.Tag`."""
+    """One frame. `type` and `kind` are plain integers, equal to their `FrameType` and, for DATA, `core.server_event.Tag`.
+
+    A large payload that a connection has read is a `memoryview`, which it copies where it keeps it.
+    """
 
     type: int
     kind: int
@@ -93,13 +98,26 @@ def encode(frame: Frame) -> bytes:
     return _HEADER.pack(len(payload), kind_of_frame, kind, request_id) + payload
 
 
-def encode_parts(kind_of_frame: FrameType, request_id: int, parts: Sequence[bytes]) -> bytes:
-    """Return the bytes of a frame whose payload is these parts, each copied once.
+def header(kind_of_frame: FrameType, request_id: int, size: int) -> bytes:
+    """Return what stands in front of a payload of so many bytes.
 
     Raises:
         struct.error: As `encode`.
     """
-    return b"".join((_HEADER.pack(sum(map(len, parts)), kind_of_frame, 0, request_id), *parts))
+    return _HEADER.pack(size, kind_of_frame, 0, request_id)
+
+
+def encode_events(request_id: int, events: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return DATA frames of one request, each given as its kind and its payload.
+
+    Raises:
+        struct.error: As `encode`.
+    """
+    pack, data = _HEADER.pack, int(FrameType.DATA)
+    parts: list[bytes] = []
+    for kind, payload in events:
+        parts += (pack(len(payload), data, kind, request_id), payload)
+    return b"".join(parts)
 
 
 class Decoder:
@@ -114,6 +132,7 @@ class Decoder:
 
     def __init__(self, max_payload: int = MAX_PAYLOAD, *, to_connection: bool = False) -> None:
         self._max_payload = max_payload
+        self._views = to_connection
         self._first, self._last = _TO_CONNECTION if to_connection else _TO_CLIENT
         self._parts: list[bytes] = []
         self._held = 0
@@ -147,6 +166,7 @@ class Decoder:
         frames: list[Frame] = []
         append, unpack, new = frames.append, _HEADER.unpack_from, tuple.__new__
         offset, end, most, first, last = 0, len(data), self._max_payload, self._first, self._last
+        view, large = memoryview(data), _LARGE if self._views else most
         self._wanted = HEADER_BYTES
         while end - offset >= HEADER_BYTES:
             length, frame_type, kind, request_id = unpack(data, offset)
@@ -160,7 +180,7 @@ class Decoder:
                 self._wanted = HEADER_BYTES + length
                 break
             # Twice as fast as Frame(...), whose __new__ is Python code.
-            append(new(Frame, (frame_type, kind, request_id, data[start:stop])))
+            append(new(Frame, (frame_type, kind, request_id, data[start:stop] if length <= large else view[start:stop])))
             offset = stop
         rest = data[offset:]
         self._parts = [rest] if rest else []

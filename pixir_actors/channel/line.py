@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,7 +23,8 @@ class Line:
     Attributes:
         reading: Whether it is read; not while its channel is held.
         writing: Whether the poller says when it can be written.
-        outgoing: What the kernel has not taken as a whole yet, and how much it took of each. Under the exchange's lock.
+        outgoing: What the kernel has not taken as a whole yet, each in its parts, and how much it took of each. Under the
+            exchange's lock.
     """
 
     sock: socket.socket
@@ -31,24 +33,36 @@ class Line:
     channel: Channel | None = None
     reading: bool = True
     writing: bool = False
-    outgoing: deque[tuple[bytes, list[int]]] = field(default_factory=deque, repr=False)
+    outgoing: deque[tuple[Sequence[bytes], list[int]]] = field(default_factory=deque, repr=False)
 
     def write(self) -> bool:
         """Write what the kernel takes now, but not for long; say whether that was all."""
         for _ in range(_AT_ONCE):
             if not self.outgoing:
                 return True
-            frame, taken = self.outgoing[0]
-            rest = memoryview(frame)[sum(taken) :]
+            parts, taken = self.outgoing[0]
+            rest = _behind(parts, sum(taken))
             try:
                 # Sent and written down in one step of the interpreter: an interrupt (Ctrl-C) in between would have the next
                 # one send it again.
-                taken.extend(map(self.sock.send, (rest,), (_FLAGS,)))
+                taken.extend(map(self.sock.sendmsg, (rest,), ((),), (_FLAGS,)))
             except BlockingIOError:
                 return False
             except OSError:  # its process has died: what is read next says so
                 self.outgoing.clear()
                 return True
-            if sum(taken) == len(frame):
+            if sum(taken) == sum(map(len, parts)):
                 self.outgoing.popleft()
         return not self.outgoing
+
+
+def _behind(parts: Sequence[bytes], count: int) -> Sequence[bytes | memoryview]:
+    """Return what is left of the parts when so many bytes have been taken."""
+    if not count:
+        return parts
+    left: list[bytes | memoryview] = []
+    for part in parts:
+        if count < len(part):
+            left.append(memoryview(part)[count:])
+        count = max(0, count - len(part))
+    return left

@@ -28,6 +28,9 @@ from pixir_actors.errors import SystemStartFailed
 
 _BACKLOG: Final = 1024
 _READ_BYTES: Final = 128 * 1024
+_SEND_BUFFER: Final = 4 * 1024 * 1024
+"""Bytes of a large request that the kernel takes at once, as far as it allows: for each further piece two processes have to
+take turns."""
 _ACCEPT_PAUSE: Final = 0.1
 _JOIN_TIMEOUT: Final = 5.0
 
@@ -105,14 +108,15 @@ class Listener:
         self._exchange.check_process()
         return self._exchange.connected(connection_id)
 
-    def send(self, connection_id: str, data: bytes, *, request_id: int = 0) -> bool:
-        """Send an encoded frame to a connection; what its channel does not take at once the listener's thread writes.
+    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+        """Send an encoded frame to a connection, whole or in its parts.
 
-        Never blocks. What is on its way when the channel ends is lost, with the channel.
+        Never blocks: what the channel does not take at once the listener's thread writes. What is on its way when the
+        channel ends is lost, with the channel.
 
         Args:
             connection_id: Of the connection.
-            data: One or more frames.
+            parts: One or more frames.
             request_id: Of the request that they submit: its inbox is lost with the very channel that it goes over.
 
         Returns:
@@ -128,7 +132,7 @@ class Listener:
                 return False
             if request_id and not self._exchange.submitted(request_id, line.channel):
                 return False
-            line.outgoing.append((data, []))
+            line.outgoing.append((parts, []))
             if not line.write():
                 self._blocked.append(line)
                 os.eventfd_write(self._wake, 1)
@@ -234,6 +238,7 @@ class Listener:
                 self._accept_at = time.monotonic() + _ACCEPT_PAUSE
                 return
             sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             if local.peer_is_ours(sock):
                 self._greeting.append(line)
                 self._watch(line)

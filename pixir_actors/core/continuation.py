@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import is_
 from typing import Any, Final
 
 import orjson
@@ -120,7 +121,7 @@ def delta(anchor: Anchor, payload: Payload) -> list[Any] | ResetReason:
         return ResetReason.MODEL_CHANGED
     items = input_items(payload)
     covered = len(anchor.input)
-    if items is None or len(items) < covered or not same_json(items[:covered], anchor.input):
+    if items is None or len(items) < covered or not _same_items(items[:covered], anchor.input):
         return ResetReason.PREFIX_MISMATCH
     rest = items[covered:]
     if not rest:
@@ -156,8 +157,15 @@ def text_message(text: str) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
 
 
+def _same_items(items: list[Any], others: list[Any]) -> bool:
+    # Those of a body that was read as the continuation of another are the very same objects (`payload.parse`).
+    return all(map(is_, items, others)) or same_json(items, others)
+
+
 def same_json(left: Any, right: Any) -> bool:
     """Compare JSON values as values: 1 equals 1.0, true does not equal 1, the order of keys does not matter (C28)."""
+    if left is right:
+        return True
     if left != right:
         return False
     # Python's equality took true for 1. Equal canonical bytes settle it in C for nearly every conversation.

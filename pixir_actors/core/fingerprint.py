@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,11 @@ def endpoint(url: str, *, allow_plaintext: bool) -> str:
     Raises:
         InvalidRequest: Another scheme, no host, or plain ws beyond loopback without `allow_plaintext`.
     """
+    return _endpoint(url, allow_plaintext)
+
+
+@lru_cache(64)
+def _endpoint(url: str, allow_plaintext: bool) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -54,6 +60,7 @@ def authority(endpoint: str) -> str:
     return f"{f'[{name}]' if ':' in name else name}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address is this machine's loopback, without a look-up."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -105,7 +105,7 @@ from pixir_actors.core.server_event import (
     response_id,
     succeeded,
 )
-from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via
+from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via, evolve
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from pixir_actors.settings import Settings
 
@@ -163,17 +163,17 @@ class _Step:
         self.actions: list[Action] = []
 
     def set(self, **changes: Any) -> None:
-        self.conn = replace(self.conn, **changes)
+        self.conn = evolve(self.conn, **changes)
 
     def set_turn(self, **changes: Any) -> None:
-        self.set(turn=replace(self.turn, **changes))
+        self.set(turn=evolve(self.turn, **changes))
 
     def set_socket(self, **changes: Any) -> None:
         assert self.conn.socket is not None
-        self.set(socket=replace(self.conn.socket, **changes))
+        self.set(socket=evolve(self.conn.socket, **changes))
 
     def count(self, **changes: Any) -> None:
-        self.set(statistics=replace(self.conn.statistics, **changes))
+        self.set(statistics=evolve(self.conn.statistics, **changes))
 
     def do(self, *actions: Action) -> None:
         self.actions += actions
@@ -537,7 +537,7 @@ def _received(step: _Step, input: Received) -> None:
             _degrade(step, Failure.of(ErrorCode.WEBSOCKET_FAILED, _delivery(step.turn), reason="out_of_step"))
             return
         if event.stage is Stage.TERMINAL:
-            step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
+            step.set(turn=evolve(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
             behind = input.events[position + 1 :]
             if _collected(step, fresh, progressed, opened):
                 _terminal(step, event, behind=next((late for late in behind if late.stage is not Stage.PRIVATE), None))
@@ -550,9 +550,9 @@ def _received(step: _Step, input: Received) -> None:
         elif event.tag is Tag.ITEM_DONE:
             items.append(_indexed_item(event))
         elif event.stage is Stage.OPENING:
-            turn = replace(turn, opened=True, response_id=response_id(event) or turn.response_id)
+            turn = evolve(turn, opened=True, response_id=response_id(event) or turn.response_id)
             step.set_socket(announces=True)
-    step.set(turn=replace(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
+    step.set(turn=evolve(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
     _collected(step, fresh, progressed, opened)
 
 

@@ -1,8 +1,13 @@
-"""The caller's body as a full `response.create` payload (`behaviours.md` C23, C24)."""
+"""The caller's body as a full `response.create` payload (`behaviours.md` C23, C24).
+
+Each body of a conversation holds the one before it and a little more. What holds the old one byte for byte need not be
+parsed again: `parse` reads what follows, and gives the old items out as the very same objects.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,7 +21,42 @@ WEBSOCKET_ONLY: Final = ("type", "stream_id")
 """Fields of the WebSocket's envelope, which an HTTP endpoint does not know."""
 
 
-def full_payload(body: bytes) -> tuple[Payload, bytes]:
+_ENVELOPE: Final = b'"type":"response.create","store":false}'
+_TOUCHED: Final = frozenset({"type", "store", "stream", *OWN_CONTINUATION})
+
+class Parsed(NamedTuple):
+    """A full payload that has been read.
+
+    Attributes:
+        payload: Decoded. Never changed: the next one may share its items.
+        text: Encoded.
+        items_end: Where in the text the input's last item ends, 0 where that is not known: the text is not as we write it.
+    """
+
+    payload: Payload
+    text: bytes
+    items_end: int
+
+    def __repr__(self) -> str:
+        return f"Parsed(<{len(self.text)} bytes>)"
+
+
+def full_text(body: bytes, names: Collection[str] | None = None) -> bytes:
+    """Return the text of the payload that says everything; see `parse`.
+
+    Args:
+        body: The caller's.
+        names: The names of its fields, where it was made of a mapping by `encode` or as that does: it is not read then.
+
+    Raises:
+        InvalidRequest: As `parse`.
+    """
+    if names is None or not _TOUCHED.isdisjoint(names):
+        return parse(body).text
+    return b"".join((memoryview(body)[:-1], b"," if names else b"", _ENVELOPE))
+
+
+def parse(body: bytes, before: Parsed | None = None) -> Parsed:
     """Return the payload that says everything, and its text: the caller's body in the envelope of the WebSocket protocol.
 
     The text is `body` itself where nothing had to be changed.
@@ -24,22 +64,73 @@ def full_payload(body: bytes) -> tuple[Payload, bytes]:
     `stream` is implicit on a WebSocket and dropped; `store` is false, because the continuation lives in the provider's
     connection-local cache. A body that continues by itself keeps its own `store`: what it refers to may live in storage.
 
+    Args:
+        body: The caller's, or the text of an earlier result.
+        before: What was read before, of the same conversation: should the body go on from there, only what is new is parsed.
+
     Raises:
         InvalidRequest: The body is not a JSON object in UTF-8, or nested too deeply.
     """
+    grown = None if before is None else _grown(body, before)
+    if grown is not None:
+        return grown
     decoded = _decode(body)
     if not isinstance(decoded, dict):
         raise InvalidRequest("body", f"is a JSON {_kind(decoded)}, not an object")
+    in_form = _is_in_form(decoded)
+    if not in_form:
+        decoded.pop("stream", None)
+        decoded.update(_envelope(decoded))
+    # Also as a check: only what can be written again can be compared and continued.
+    text = encode(decoded)
+    return Parsed(decoded, body if in_form else text, _items_end(decoded, text) if text == body or not in_form else 0)
+
+
+def _envelope(payload: Payload) -> Payload:
     envelope: Payload = {"type": "response.create"}
-    if not continues_itself(decoded):
+    if not continues_itself(payload):
         envelope["store"] = False
-    in_form = decoded.get("type") == "response.create" and "stream" not in decoded
-    if in_form and ("store" not in envelope or decoded.get("store") is False):
-        encode(decoded)  # as a check: only what can be written again can be compared and continued
-        return decoded, body
-    decoded.pop("stream", None)
-    decoded.update(envelope)
-    return decoded, encode(decoded)
+    return envelope
+
+
+def _is_in_form(payload: Payload) -> bool:
+    if payload.get("type") != "response.create" or "stream" in payload:
+        return False
+    return payload.get("store") is False or continues_itself(payload)
+
+
+def _items_end(payload: Payload, text: bytes) -> int:
+    """Return where the input's last item ends in the text that `encode` made of a payload; 0 where there is none."""
+    items = payload.get("input")
+    if not isinstance(items, list) or not items:
+        return 0
+    names = list(payload)
+    behind = {name: payload[name] for name in names[names.index("input") + 1 :]}
+    # The bracket of the list; then the fields with a comma in front, where there are any, in place of their brace.
+    return len(text) - 1 - (len(encode(behind)) if behind else 1)
+
+
+def _grown(body: bytes, before: Parsed) -> Parsed | None:
+    """Return the payload of a body that is an earlier one with new items at the end of its input, and no other change.
+
+    None for all others, which have to be parsed as a whole. What has been read is proven to be the same by its bytes. What
+    stands between reads as a list of its own, so no bracket in it is the end of the input.
+    """
+    end = before.items_end
+    behind = len(before.text) - end
+    if not end or body[end : end + 1] != b",":
+        return None
+    if not body.startswith(before.text[:end]) or not body.endswith(before.text[end:]):
+        return None
+    try:
+        items = orjson.loads(b"".join((b"[", memoryview(body)[end + 1 : len(body) - behind], b"]")))
+        orjson.dumps(items)  # as in `parse`
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    if not items:
+        return None
+    payload = before.payload | {"input": before.payload["input"] + items}
+    return Parsed(payload, body, len(body) - behind)
 
 
 def _decode(body: bytes) -> Any:

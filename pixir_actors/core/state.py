@@ -1,16 +1,21 @@
-"""What there is to know of a connection: its state, its turn, its socket, its queue. Values only; `lifecycle` moves them."""
+"""What there is to know of a connection: its state, its turn, its socket, its queue. Values only; `lifecycle` moves them.
+
+Those that `lifecycle` changes have no slots: a value with a `__dict__` is copied in one step (`evolve`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pixir_actors.core.backoff import CLOSED, Backoff
 from pixir_actors.core.continuation import FRESH, Cold, Continuation, Plan, ResetReason
 from pixir_actors.core.payload import Payload
 from pixir_actors.core.server_event import Rejection, Tag
 from pixir_actors.settings import Settings
+
+V = TypeVar("V", bound="Turn | Socket | Statistics | Connection")
 
 
 class State(StrEnum):
@@ -80,7 +85,7 @@ class TurnRequest:
     purpose: Purpose = Purpose.RUN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Turn:
     """The running request and how far its current attempt has come."""
 
@@ -109,7 +114,7 @@ class Turn:
     text: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Socket:
     """The open socket."""
 
@@ -133,7 +138,7 @@ class Alarm:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statistics:
     """What a connection has done since its process started."""
 
@@ -148,7 +153,7 @@ class Statistics:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Connection:
     """All there is to know of a connection."""
 
@@ -172,3 +177,18 @@ class Connection:
     def new(cls, *, now: float, limits: Settings, reason: ResetReason = ResetReason.NO_PREVIOUS_RESPONSE) -> Connection:
         """Return a connection that has done nothing; `reason` says why if an earlier process of its key had more."""
         return cls(State.DISCONNECTED, limits, now, Cold(reason))
+
+
+def evolve(value: V, **changes: Any) -> V:
+    """Return a copy of `value` with other values in some of its fields: `dataclasses.replace` at a sixth of its price.
+
+    Raises:
+        TypeError: It has no such field.
+    """
+    old = value.__dict__
+    fields = {**old, **changes}
+    if len(fields) != len(old):
+        raise TypeError(f"{type(value).__name__} has no field {', '.join(sorted(changes.keys() - old.keys()))}")
+    copy = object.__new__(type(value))
+    object.__setattr__(copy, "__dict__", fields)
+    return copy

@@ -251,7 +251,7 @@ class Call:
 
     def _send_submit(self, connection: Connection) -> bool:
         frame, request_id = submission_frame(self._submit), self._submit.request_id
-        return frame is not None and self._link.send(connection.connection_id, frame, request_id=request_id)
+        return frame is not None and self._link.send(connection.connection_id, *frame, request_id=request_id)
 
     def _refused(self, failure: Failure) -> PixirError:
         self._end()

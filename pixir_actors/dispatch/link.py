@@ -86,12 +86,14 @@ class Link(Protocol):
     def connected(self, connection_id: str) -> bool:
         """Say whether that connection is known to be alive without asking."""
 
-    def send(self, connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
-        """Send an encoded frame over the connection's channel; False where it has none. Never blocks.
+    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+        """Send an encoded frame, whole or in its parts, over the connection's channel; False where there is none.
+
+        Never blocks.
 
         Args:
             connection_id: Of the connection.
-            frame: The frame.
+            parts: The frame.
             request_id: Of the request that it submits: its source is lost with the very channel that it goes over.
         """
 
@@ -134,8 +136,8 @@ class RemoteLink(Questions):
     def connected(self, connection_id: str) -> bool:
         return self._listener.connected(connection_id)
 
-    def send(self, connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
-        return self._listener.send(connection_id, frame, request_id=request_id)
+    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+        return self._listener.send(connection_id, *parts, request_id=request_id)
 
     def met(self, connection_id: str, address: Any) -> None:
         pass

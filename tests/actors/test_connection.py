@@ -498,7 +498,7 @@ class Line:
         encoded = submission_frame(submit(request_id, *items, settings=QUIET))
         assert encoded is not None
         self._open(request_id)
-        self.send(encoded * times)
+        self.send(b"".join(encoded) * times)
 
     def send(self, data: bytes) -> None:
         assert self.listener.send("c-1", data)
@@ -620,7 +620,7 @@ def test_a_request_that_no_client_would_send_is_refused_over_the_channel_as_well
     encoded = submission_frame(strange)
     assert encoded is not None
     line._open(2)
-    line.send(encoded)
+    line.send(b"".join(encoded))
 
     failure = failure_from(line.ended(2).payload)
     assert (failure.code, failure.delivery) == (ErrorCode.INVALID_PROVIDER_REQUEST, Delivery.NOT_SENT)
@@ -676,7 +676,7 @@ def test_a_defect_in_one_request_does_not_cost_those_behind_it(
     frames = [submission_frame(submit(number, settings=QUIET)) for number in (2, 3)]
     for number in (2, 3):
         line._open(number)
-    line.send(b"".join(frame for frame in frames if frame is not None))
+    line.send(b"".join(part for frame in frames if frame is not None for part in frame))
     room.run(lambda: any(one.type == FrameType.SENDING for one in line.frames(3)) and begun.transport.sent)
     begun.transport.push(created(), completed())
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pixir_actors.actors.intake import Prepared, parse_events
+from pixir_actors.actors.intake import Intake, parse_events
 from pixir_actors.actors.messages import Submit
 from pixir_actors.core import fingerprint, payload
 from pixir_actors.core.secret import Secret
@@ -24,7 +24,7 @@ def changed(made: Submit, **fields: Any) -> Submit:
 def test_a_request_is_what_its_submit_says() -> None:
     made = submit(7, user("hello"), url="https://api.example:443/v1/responses?a=b", queue_timeout=3.0, identity="me")
 
-    request = Prepared(made).turn_request(12, now=100.0, jitter=0.25)
+    request = Intake().prepare(made).turn_request(12, now=100.0, jitter=0.25)
 
     assert request.request_id == 12
     assert request.body == made.body.reveal()
@@ -39,9 +39,9 @@ def test_a_request_is_what_its_submit_says() -> None:
 def test_a_body_that_an_actor_did_not_put_into_form_is_put_into_form() -> None:
     plain = orjson.dumps({"model": "m", "input": [], "stream": True})
 
-    request = Prepared(changed(submit(1), body=Secret(plain))).turn_request(1, now=0.0, jitter=0.0)
+    request = Intake().prepare(changed(submit(1), body=Secret(plain))).turn_request(1, now=0.0, jitter=0.0)
 
-    assert (request.payload, request.body) == payload.full_payload(plain)
+    assert (request.payload, request.body) == payload.parse(plain)[:2]
     assert request.payload["type"] == "response.create"
     assert "stream" not in request.payload
 
@@ -75,7 +75,7 @@ BAD = [
 @pytest.mark.parametrize(("fields", "named"), BAD)
 def test_what_submit_of_would_not_have_built_is_refused(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Prepared(changed(submit(1), **fields))
+        Intake().prepare(changed(submit(1), **fields))
 
     assert caught.value.field == named
     assert CANARY not in str(caught.value)

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixir_actors.channel import frame as frames
-from pixir_actors.channel.frame import HEADER_BYTES, ChannelProtocolError, Decoder, Frame, FrameType, encode, encode_parts
+from pixir_actors.channel.frame import (
+    HEADER_BYTES,
+    ChannelProtocolError,
+    Decoder,
+    Frame,
+    FrameType,
+    encode,
+    encode_events,
+    header,
+)
 from pixir_actors.core.server_event import Tag
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from tests.conftest import within
@@ -280,11 +289,16 @@ def test_a_greeting_that_is_too_long_is_refused_by_its_header() -> None:
             decoder.feed(encode(Frame(FrameType.HELLO, 0, 0, bytes(500)))[:HEADER_BYTES])
 
 
-def test_a_frame_of_parts_is_the_frame_of_the_whole() -> None:
-    parts = [b"head", b"", b"body" * 100]
+def test_a_header_and_a_payload_of_its_size_are_a_frame() -> None:
+    assert header(FrameType.SUBMIT, 7, 400) + b"body" * 100 == encode(Frame(FrameType.SUBMIT, 0, 7, b"body" * 100))
+    assert header(FrameType.SUBMIT, 2**64 - 1, 0) == encode(Frame(FrameType.SUBMIT, 0, 2**64 - 1, b""))
 
-    assert encode_parts(FrameType.SUBMIT, 7, parts) == encode(Frame(FrameType.SUBMIT, 0, 7, b"".join(parts)))
-    assert encode_parts(FrameType.SUBMIT, 2**64 - 1, []) == encode(Frame(FrameType.SUBMIT, 0, 2**64 - 1, b""))
+
+def test_events_are_encoded_as_frames_one_by_one() -> None:
+    events = [(1, b"a"), (0, b""), (3, b"end" * 100)]
+
+    assert encode_events(7, events) == b"".join(encode(Frame(FrameType.DATA, kind, 7, raw)) for kind, raw in events)
+    assert encode_events(7, []) == b""
 
 
 def test_a_decoder_says_how_much_is_missing_of_what_has_begun() -> None:

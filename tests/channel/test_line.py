@@ -30,7 +30,7 @@ def pair() -> Iterator[tuple[Line, socket.socket]]:
 
 
 def put(line: Line, *frames: bytes) -> None:
-    line.outgoing.extend((frame, []) for frame in frames)
+    line.outgoing.extend(((frame,), []) for frame in frames)
 
 
 def read(sock: socket.socket) -> bytes:

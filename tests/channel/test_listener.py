@@ -406,7 +406,7 @@ def test_an_end_in_the_middle_of_a_frame_loses_the_request_and_leaves_nothing(
 ) -> None:
     sender = up(listener, connect("c-1"))
     inbox.bind("c-1")
-    assert listener.send("c-1", encode(SUBMIT._replace(payload=bytes(5_000_000))), request_id=1)
+    assert listener.send("c-1", encode(SUBMIT._replace(payload=bytes(40_000_000))), request_id=1)
     if ends == "connection":
         sender.close()
     else:

@@ -15,7 +15,7 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core import server_event
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
-from pixir_actors.core.payload import full_payload
+from pixir_actors.core.payload import parse
 from pixir_actors.core.server_event import ServerEvent, Stage
 from pixir_actors.core.state import Connection, TurnRequest
 from pixir_actors.errors import ErrorCode, Failure
@@ -105,7 +105,7 @@ class Machine:
         options = {name: fields.pop(name) for name in list(fields) if name in Settings.__dataclass_fields__}
         known = {name: fields.pop(name) for name in list(fields) if name in TurnRequest.__dataclass_fields__}
         content = {"model": model, "input": list(items) if isinstance(items, (list, tuple)) else items, **fields}
-        payload, text = full_payload(orjson.dumps(content) if body is None else body)
+        payload, text, _ = parse(orjson.dumps(content) if body is None else body)
         values: dict[str, Any] = {
             "request_id": f"r{self._submitted}",
             "endpoint": URL,

@@ -18,7 +18,7 @@ from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
 from pixir_actors.core.lifecycle import ALARM_SLACK, RETIRE_ANSWER_TIMEOUT, RULES, _deadlines, transition
-from pixir_actors.core.payload import continues_itself, full_payload
+from pixir_actors.core.payload import continues_itself, parse
 from pixir_actors.core.server_event import Stage
 from pixir_actors.core.state import Connection, Phase, Purpose, State, TurnRequest, Via
 from pixir_actors.errors import Delivery, ErrorCode
@@ -214,7 +214,7 @@ class World:
         self.ids += 1
         if self.rng.random() < 0.1:
             self.bearer = f"bearer {self.ids}"
-        payload, body = full_payload(orjson.dumps(self._body()))
+        payload, body, _ = parse(orjson.dumps(self._body()))
         base = self.rng.randrange(len(LIMITS)) if self.rng.random() < 0.3 else self.base
         purpose, rare = self.rng.choice(PURPOSES), self.rng.random()
         self.warmed = payload if purpose is Purpose.PREFILL else None

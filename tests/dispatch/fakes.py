@@ -128,10 +128,10 @@ class FakeLink:
     def connected(self, connection_id: str) -> bool:
         return connection_id in self.alive
 
-    def send(self, connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
         if not self.channels_take:
             return False
-        self.taken += [(connection_id, one, request_id) for one in Decoder(to_connection=True).feed(frame)]
+        self.taken += [(connection_id, one, request_id) for one in Decoder(to_connection=True).feed(b"".join(parts))]
         return True
 
     def met(self, connection_id: str, address: Any) -> None:

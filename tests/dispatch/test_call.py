@@ -875,9 +875,9 @@ def test_its_frames_may_come_before_sending_has_returned(dispatcher: Dispatcher,
     opened_before: list[list[int]] = []
     take = channels.send
 
-    def seen(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+    def seen(connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
         opened_before.append([one.request_id for one in channels.sources if one.bound])
-        return take(connection_id, frame, request_id=request_id)
+        return take(connection_id, *parts, request_id=request_id)
 
     channels.send = seen  # type: ignore[method-assign]
     call(dispatcher, FINISHED)
@@ -922,10 +922,10 @@ def on_arrival(link: FakeLink, then: Callable[[FakeSource], None]) -> None:
     """Do something with the source of every request that a channel takes from now on."""
     take = link.send
 
-    def taken(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
+    def taken(connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
         if request_id:
             then(link.sources[-1])
-        return take(connection_id, frame, request_id=request_id)
+        return take(connection_id, *parts, request_id=request_id)
 
     link.send = taken  # type: ignore[method-assign]
 
@@ -1121,8 +1121,8 @@ def test_an_interrupt_while_it_is_sent_is_followed_by_a_cancel_on_the_same_way(
     """It may wait to be written yet: a message would come before it."""
     take = channels.send
 
-    def interrupted(connection_id: str, frame: bytes, *, request_id: int = 0) -> bool:
-        taken = take(connection_id, frame, request_id=request_id)
+    def interrupted(connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+        taken = take(connection_id, *parts, request_id=request_id)
         if request_id:
             raise KeyboardInterrupt
         return taken

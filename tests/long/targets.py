@@ -22,7 +22,7 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core import server_event
 from pixir_actors.core.continuation import Anchor, ResetReason, after_response, delta
 from pixir_actors.core.lifecycle import RULES, transition
-from pixir_actors.core.payload import encode, full_payload
+from pixir_actors.core.payload import encode, parse
 from pixir_actors.core.server_event import MalformedEvent, ProviderFault
 from pixir_actors.core.state import Connection, Purpose, TurnRequest
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, exception_from
@@ -150,7 +150,7 @@ class _Run:
             body = encode({"model": "m", "input": items})
         except InvalidRequest:  # nested deeper than JSON is written: a caller's own problem, and its error says so
             body = encode({"model": "m", "input": []})
-        payload, text = full_payload(body)
+        payload, text, _ = parse(body)
         purpose = self.rng.choice((Purpose.RUN, Purpose.RUN, Purpose.RUN, Purpose.PREFILL))
         values = {"request_id": name, "endpoint": "wss://a/", "fingerprint": "f", "key": "'k'", "jitter": 0.5}
         request = TurnRequest(
