@@ -1,17 +1,17 @@
-"""An incremental reader: bytes in, messages out, whatever the cuts between them.
+"""Frames: an incremental reader, bytes in, messages out, whatever the cuts between them; and the frames that are sent.
 
-websocket-client's `frame_buffer` parses; here it is fed from memory instead of a socket. What it lacks is added: limits
-that hold before a payload is there, the checks of RFC 6455 that it leaves out, and fragments put together in linear time.
+Of websocket-client only the opcodes and its judgement of a close frame's payload are used. Its `frame_buffer` takes ten
+times as long for a small frame, knows no limit, and leaves checks of RFC 6455 out.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from typing import Final, cast
+from io import BytesIO
+from typing import Final
 
-from websocket import ABNF, WebSocketProtocolException, frame_buffer
+from websocket import ABNF, WebSocketProtocolException
 
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Fault
@@ -24,22 +24,32 @@ CLOSE: Final = ABNF.OPCODE_CLOSE
 PING: Final = ABNF.OPCODE_PING
 PONG: Final = ABNF.OPCODE_PONG
 MAX_CONTROL_PAYLOAD: Final = 125
-_MASKED_AT_ONCE: Final = 64 * 1024  # a multiple of the key's length
+_FIN: Final = 0x80
+_RESERVED: Final = 0x70
+_OPCODE: Final = 0x0F
+_MASKED: Final = 0x80
+_WHOLE_TEXT: Final = _FIN | TEXT
+_HEAD: Final = struct.Struct("!BBH")  # two bytes, and the length where it is in the next two
+_LENGTH_BYTES: Final = {126: 2, 127: 8}  # behind the first two bytes, by the length that they state
 
 
-class MessageReader(frame_buffer):
+class MessageReader:
     """Puts frames and messages together from bytes that arrive in any pieces. No I/O.
+
+    Nearly every frame is a whole message and has arrived as a whole: `texts` takes those, in one loop over a block. What
+    else there is, `next` takes, a frame at a time. Feed again once `next` has returned None.
 
     Args:
         limit: Bytes of one message, over all its fragments.
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__(lambda size: b"", skip_utf8_validation=True)
         self._limit = limit
-        self._data = bytearray()
-        self._at = 0
-        self._message: bytearray | None = None  # a message of which the last fragment is not there yet
+        self._data = b""
+        self._at = 0  # in `_data`: where the next frame begins, or goes on
+        self._message: BytesIO | None = None  # a message that has begun; what is there of it
+        self._missing = 0  # bytes of its current frame that are not there
+        self._last = False  # its current frame is its last
 
     def limit(self, size: int) -> None:
         """Bound each message by so many bytes from now on."""
@@ -47,11 +57,38 @@ class MessageReader(frame_buffer):
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came from the socket."""
-        self._data += data
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
 
     def unread(self) -> int:
-        """Return how many bytes were fed and not yet parsed."""
+        """Return how many bytes were fed that are in no message yet, nor in what is there of one."""
         return len(self._data) - self._at
+
+    def texts(self, messages: list[bytes], most: int) -> int:
+        """Append the next whole messages that are one frame each, up to a frame that is not; return how many.
+
+        It refuses nothing and passes over nothing: where it returns less than `most`, what comes is for `next`.
+        """
+        if self._message is not None:
+            return 0
+        data, at, limit, before = self._data, self._at, self._limit, len(messages)
+        size, head = len(data), _HEAD.unpack_from
+        for _ in range(most):
+            if size - at < 4:  # at most a message of one byte
+                break
+            first, length, extended = head(data, at)
+            if first != _WHOLE_TEXT or length > 126:  # also where it is masked, or longer than 64 kB
+                break
+            begin = at + 2
+            if length == 126:
+                begin, length = at + 4, extended
+            end = begin + length
+            if end > size or length > limit:
+                break
+            messages.append(data[begin:end])
+            at = end
+        self._at = at
+        return len(messages) - before
 
     def next(self) -> tuple[int, bytes] | None:
         """Return the next opcode and payload, or None until more is fed.
@@ -61,81 +98,111 @@ class MessageReader(frame_buffer):
         Raises:
             Refused: The server broke the protocol or a limit; nothing after that can be read.
         """
-        try:
-            frame = self.recv_frame()
-        except BlockingIOError:
-            del self._data[: self._at]
-            self._at = 0
+        item = self._item() if self._at < len(self._data) else None
+        if item is None:
+            # Let go of what was read. No more is left than the beginning of a head or of a control frame.
+            self._data, self._at = self._data[self._at :], 0
+        return item
+
+    def _item(self) -> tuple[int, bytes] | None:
+        if self._missing:
+            return self._go_on()
+        head = self._head()
+        if head is None:
             return None
-        except WebSocketProtocolException:
-            raise Refused(protocol_error()) from None
-        return self._assembled(frame.fin, frame.opcode, cast(bytes, frame.data))
+        first, length, begin = head
+        if first & _OPCODE >= CLOSE:
+            return self._control(first & _OPCODE, begin, begin + length)
+        self._at, self._missing, self._last = begin, length, bool(first & _FIN)
+        if self._message is None:
+            self._message = BytesIO()
+        return self._go_on()
 
-    def recv_strict(self, bufsize: int) -> bytes:
-        """Serve `frame_buffer` from memory, all or nothing.
+    def _head(self) -> tuple[int, int, int] | None:
+        """Judge the next frame by its head, before a byte of its payload is waited for.
 
-        The original keeps what it has in a list and adds up its lengths on each call, which for a large message in
-        small pieces is quadratic work.
+        Returns:
+            Its first byte, its length and where its payload begins; None if the head is not there as a whole.
         """
-        end = self._at + bufsize
-        if end > len(self._data):
-            raise BlockingIOError
-        taken = bytes(memoryview(self._data)[self._at : end])
-        self._at = end
-        return taken
-
-    def recv_length(self) -> None:
-        """Judge a frame by its header, before a byte of its payload is waited for."""
-        super().recv_length()
-        assert self.header is not None and self.length is not None
-        fin, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
-        if rsv1 or rsv2 or rsv3 or masked or opcode not in ABNF.OPCODES:
+        data, begin = self._data, self._at + 2
+        if begin > len(data):
+            return None
+        first, second = data[begin - 2 : begin]
+        length = second & ~_MASKED
+        if length in _LENGTH_BYTES:
+            extended = data[begin : begin + _LENGTH_BYTES[length]]
+            if len(extended) < _LENGTH_BYTES[length]:
+                return None
+            begin, length = begin + len(extended), int.from_bytes(extended, "big")
+        opcode = first & _OPCODE
+        if first & _RESERVED or second & _MASKED or opcode not in ABNF.OPCODES:
             raise Refused(protocol_error())
-        if opcode >= CLOSE:
-            if not fin or self.length > MAX_CONTROL_PAYLOAD:
-                raise Refused(protocol_error())
-        else:
-            self._check_data_frame(opcode, self.length)
+        if opcode < CLOSE:
+            self._check_data_frame(opcode, length)
+        elif not first & _FIN or length > MAX_CONTROL_PAYLOAD:
+            raise Refused(protocol_error())
+        return first, length, begin
 
     def _check_data_frame(self, opcode: int, length: int) -> None:
         if (opcode == FRAGMENT) != (self._message is not None):
             raise Refused(protocol_error())
         if opcode == BINARY:
             raise Refused(Fault(ErrorCode.WEBSOCKET_FAILED, {"reason": "binary_frame"}))
-        total = length + len(self._message or b"")
+        total = length + (0 if self._message is None else self._message.tell())
         if total > self._limit:
             raise Refused(Fault(ErrorCode.WEBSOCKET_FRAME_TOO_LARGE, {"bytes": total, "limit": self._limit}))
 
-    def _assembled(self, fin: int, opcode: int, payload: bytes) -> tuple[int, bytes]:
-        if opcode >= CLOSE or (fin and self._message is None):
-            return opcode, payload
-        # one growing buffer: a list of fragments would let a server of one-byte fragments take forty times the limit
-        message = bytearray() if self._message is None else self._message
-        message += payload
-        self._message = None if fin else message
-        return (TEXT, bytes(message)) if fin else (FRAGMENT, b"")
+    def _control(self, opcode: int, begin: int, end: int) -> tuple[int, bytes] | None:
+        if end > len(self._data):
+            return None
+        payload = self._data[begin:end]
+        if opcode == CLOSE:
+            try:
+                ABNF(fin=1, opcode=CLOSE, data=payload).validate(skip_utf8_validation=True)
+            except WebSocketProtocolException:
+                raise Refused(protocol_error()) from None
+        self._at = end
+        return opcode, payload
+
+    def _go_on(self) -> tuple[int, bytes] | None:
+        """Add what is there of the current frame to its message: each byte once, however small the pieces."""
+        assert self._message is not None
+        part = self._data[self._at : self._at + self._missing]
+        # One growing buffer: a list of fragments would let a server of one-byte fragments take forty times the limit. A
+        # bytearray would do as well, but takes several times as long to grow.
+        self._message.write(part)
+        self._at += len(part)
+        self._missing -= len(part)
+        if self._missing:
+            return None
+        if not self._last:
+            return FRAGMENT, b""
+        message, self._message = self._message.getvalue(), None
+        return TEXT, message
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """Return one whole client frame, masked.
+def _masked_by(key: int) -> bytes:
+    """Return what each of the 256 bytes becomes by a byte of a masking key."""
+    every, same = bytes(range(256)), bytes([key]) * 256
+    return (int.from_bytes(every, "big") ^ int.from_bytes(same, "big")).to_bytes(256, "big")
 
-    Not by `ABNF.format`, whose masking takes 2.7 ms for a megabyte: in pieces that stay in the cache it is 1 ms.
-    """
+
+_MASKED_BY: Final = b"".join(map(_masked_by, range(256)))
+
+
+def frame(opcode: int, payload: bytes) -> bytearray:
+    """Return one whole client frame, masked."""
     size, key = len(payload), os.urandom(4)
     if size < 126:
-        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+        whole = bytearray(struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key))
     elif size < 1 << 16:
-        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+        whole = bytearray(struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key))
     else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
-    return b"".join([head, key, *_masked(payload, key)])
-
-
-def _masked(payload: bytes, key: bytes) -> Iterator[bytes]:
-    size, pattern = 0, 0
-    for at in range(0, len(payload), _MASKED_AT_ONCE):
-        piece = payload[at : at + _MASKED_AT_ONCE]
-        if len(piece) != size:
-            size = len(piece)
-            pattern = int.from_bytes((key * (size // 4 + 1))[:size], "little")
-        yield (int.from_bytes(piece, "little") ^ pattern).to_bytes(size, "little")
+        whole = bytearray(struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key))
+    start = len(whole)
+    whole += payload
+    # The bytes that one byte of the key masks are translated at once: 0.9 ms for a megabyte. As one large number, in pieces
+    # that stay in the cache, it takes 1.1 to 1.4 ms; by `ABNF.format` 2.7 ms.
+    for at, byte in enumerate(key, start):
+        whole[at::4] = whole[at::4].translate(_MASKED_BY[byte << 8 : byte + 1 << 8])
+    return whole

@@ -1,8 +1,8 @@
 """One open WebSocket over websocket-client, without a blocking call: `open_websocket` is the way to get one.
 
-websocket-client does the upgrade's handshake and parses the frames that arrive. Its `recv`, `send` and `close` are not
-used: they answer pings on a non-blocking socket (half a pong may be left between two frames), take two or three system
-calls per frame, know no limit, and wait three seconds for the peer's close.
+websocket-client does the upgrade's handshake; frames are read and written by `frames`. The library's `recv`, `send` and
+`close` are not used: they answer pings on a non-blocking socket (half a pong may be left between two frames), take two or
+three system calls per frame, know no limit, and wait three seconds for the peer's close.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class WebSocketTransport:
         received = Received()
         room = max(max_bytes, 1)
         while self._end is None:
-            if not self._parse(received, max(max_messages, 1)):
+            if self._reader.unread() and not self._parse(received, max(max_messages, 1)):
                 received.more = self._reader.unread() > 0 or self._hidden_bytes() > 0
                 break
             if room <= 0:
@@ -141,7 +141,11 @@ class WebSocketTransport:
     def _parse(self, received: Received, max_frames: int) -> bool:
         """Move what was read into `received`; False when the slice is full or the socket is no more."""
         try:
-            while received.frames < max_frames:
+            while room := max_frames - received.frames:
+                count = self._reader.texts(received.messages, room)
+                received.frames += count
+                if count == room:
+                    break
                 item = self._reader.next()
                 if item is None:
                     return True

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
+import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websocket import ABNF
 
 from pixir_actors.errors import ErrorCode
+from pixir_actors.transport.base import Fault
 from pixir_actors.transport.faults import Refused
 from pixir_actors.transport.frames import FRAGMENT, MessageReader
 from pixir_actors.transport.frames import frame as client_frame
 from tests.transport.peer import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, frame, text
+from tests.transport.reference import FRAMES, LibraryReader
 
 EVERYTHING = (
     text(b"one")
@@ -47,10 +53,19 @@ ITEMS = [
 
 
 def items(reader: MessageReader) -> list[tuple[int, bytes]]:
+    """Return all that is there, read both ways as `WebSocketTransport` does."""
     found = []
-    while (item := reader.next()) is not None:
+    while True:
+        messages: list[bytes] = []
+        assert reader.texts(messages, 100) == len(messages)
+        found += [(TEXT, message) for message in messages]
+        if (item := reader.next()) is None:
+            return found
         found.append(item)
-    return found
+
+
+def one_by_one(reader: MessageReader | LibraryReader) -> list[tuple[int, bytes]]:
+    return list(iter(reader.next, None))
 
 
 def refusal(data: bytes, limit: int = 1000) -> tuple[ErrorCode, dict[str, object], int]:
@@ -77,6 +92,12 @@ def test_a_stream_read_byte_by_byte_gives_the_same_items() -> None:
         reader.feed(bytes([byte]))
         found += items(reader)
     assert found == ITEMS
+
+
+def test_the_way_that_takes_one_frame_at_a_time_gives_the_same_items() -> None:
+    reader = MessageReader(0x10000)
+    reader.feed(EVERYTHING)
+    assert one_by_one(reader) == ITEMS
 
 
 def test_every_single_cut_gives_the_same_items() -> None:
@@ -144,14 +165,99 @@ def test_the_limit_counts_all_fragments_of_a_message_and_starts_anew_with_the_ne
 
 def test_what_was_read_is_not_kept() -> None:
     reader = MessageReader(1 << 20)
-    reader.feed(text(b"x" * 500_000) + b"\x81")
-    assert len(items(reader)) == 1
+    reader.feed(text(b"x" * 500_000) + text(b"y" * 1000) + b"\x81")
+    assert len(items(reader)) == 2
     assert reader.unread() == 1
-    assert len(reader._data) == 1
+    assert reader._data == b"\x81"
+
+
+def test_whole_messages_are_taken_out_of_a_block_at_once() -> None:
+    reader, messages = MessageReader(1000), [b"there already"]
+    reader.feed(text(b"x" * 200) * 300 + frame(PING) + text(b"behind"))
+    assert reader.texts(messages, 256) == 256
+    assert reader.texts(messages, 256) == 44
+    assert messages == [b"there already"] + [b"x" * 200] * 300
+    assert reader.next() == (PING, b"")
+    assert (reader.texts(messages, 0), reader.texts(messages, 1), messages[-1]) == (0, 1, b"behind")
+
+
+@pytest.mark.parametrize("size", [2, 125, 126, 255, 256, 32767, 32768, 65535])
+def test_a_message_of_up_to_64_kb_and_of_just_the_limit_is_taken_at_once(size: int) -> None:
+    payload = os.urandom(size)
+    for data in (text(payload), frame(TEXT, payload, wide=2)):
+        reader, messages = MessageReader(size), list[bytes]()
+        reader.feed(data)
+        assert reader.texts(messages, 9) == 1
+        assert (messages, reader.unread()) == ([payload], 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        text(b"x" * 30)[:-1],
+        text(b"x" * 300)[:3],
+        text(b"x" * 300)[:-1],
+        text(b"x" * 1001),
+        text(b"x" * 101),
+        frame(TEXT, b"begun", fin=False),
+        frame(TEXT, b"masked", mask=True),
+        frame(TEXT, b"x" * 150, mask=True),
+        frame(TEXT, b"reserved", rsv=4),
+        frame(BINARY, b"bytes"),
+        frame(PONG, b"pong"),
+        close_frame(1000),
+    ],
+)
+def test_what_is_no_whole_message_within_the_limit_is_left_for_the_way_that_judges(data: bytes) -> None:
+    reader, messages = MessageReader(1000), list[bytes]()
+    reader.feed(text(b"fine") + data)
+    reader.limit(100)
+    assert reader.texts(messages, 9) == 1
+    assert (messages, reader.unread()) == ([b"fine"], len(data))
+    assert reader.texts(messages, 9) == 0
+
+
+def test_a_frame_is_judged_once_by_the_limit_of_when_its_head_was_there() -> None:
+    reader = MessageReader(1000)
+    reader.feed(text(b"x" * 500)[:100])
+    assert items(reader) == []
+    reader.limit(10)
+    reader.feed(text(b"x" * 500)[100:] + text(b"y" * 11)[:2])
+    assert reader.texts([], 9) == 0
+    assert reader.next() == (TEXT, b"x" * 500)
+    with pytest.raises(Refused):
+        reader.next()
+
+
+def test_a_large_message_in_small_pieces_is_not_copied_for_each_piece() -> None:
+    reader, data = MessageReader(1 << 20), text(os.urandom(1 << 20))
+    for at in range(0, len(data) - 1000, 1000):
+        reader.feed(data[at : at + 1000])
+        assert items(reader) == []
+        assert reader._data == b"", "what waits here is copied by each piece that comes"
+    reader.feed(data[at + 1000 :])
+    assert items(reader) == [(TEXT, data[10:])]
+
+
+def test_a_message_of_one_byte_fragments_takes_little_more_memory_than_its_bytes() -> None:
+    reader, count = MessageReader(1 << 20), 50_000
+    block = frame(CONT, b"x", fin=False) * 1000
+    reader.feed(frame(TEXT, b"", fin=False))
+    tracemalloc.start()
+    for _ in range(count // 1000):
+        reader.feed(block)
+        while reader.next() is not None:
+            pass
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 2 * count
+    reader.feed(frame(CONT))
+    assert items(reader) == [(TEXT, b"x" * count)]
 
 
 def test_a_client_frame_is_masked_with_a_new_key_each_time() -> None:
-    frames = {client_frame(TEXT, b"same") for _ in range(8)}
+    frames = {bytes(client_frame(TEXT, b"same")) for _ in range(8)}
     assert len(frames) == 8
     for data in frames:
         assert data[:2] == b"\x81\x84"
@@ -162,7 +268,74 @@ def test_a_client_frame_is_masked_with_a_new_key_each_time() -> None:
 def test_a_client_frame_is_what_websocket_client_would_build(size: int) -> None:
     payload = os.urandom(size)
     data = client_frame(PING, payload)
-    key = data[-size - 4 : len(data) - size]
+    key = bytes(data[-size - 4 : len(data) - size])
     built = ABNF.create_frame(payload, PING)
     built.get_mask_key = lambda _: key
     assert data == built.format()
+
+
+# The reader beside websocket-client's own.
+
+SAID = st.one_of(
+    st.binary(max_size=300).map(text),
+    st.sampled_from([0, 1, 2, 125, 126, 127, 1000, 1001, 65535, 65536, 70_000]).map(lambda size: text(b"s" * size)),
+    st.lists(st.binary(max_size=9), min_size=1, max_size=4).map(lambda parts: fragmented(parts)),
+    st.builds(frame, st.sampled_from([PING, PONG]), st.binary(max_size=125)),
+    FRAMES,
+    st.builds(close_frame, st.integers(0, 5001), st.binary(max_size=5)),
+    st.binary(max_size=12),
+)
+
+
+def fragmented(parts: list[bytes]) -> bytes:
+    """Return one message in several frames, with a ping before each but the first."""
+    frames = [frame(CONT if n else TEXT, part, fin=n == len(parts) - 1) for n, part in enumerate(parts)]
+    return frame(PING, b"between").join(frames)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(SAID, max_size=12).map(b"".join), st.randoms(use_true_random=False))
+def test_any_bytes_in_any_pieces_are_what_websocket_clients_own_reader_finds_in_them(
+    data: bytes, chance: random.Random
+) -> None:
+    ours, theirs = MessageReader(1000), LibraryReader(1000)
+    longest = chance.choice([3, 200, len(data) + 1])
+    while data:
+        cut = chance.randint(1, longest)
+        ours.feed(data[:cut])
+        theirs.feed(data[:cut])
+        data = data[cut:]
+        found = read_in_slices(ours, chance.randint(1, 4))
+        assert found == expected(theirs)
+        if isinstance(found[-1], Fault):
+            return
+        limit = chance.choice([100, 1000, 1000, 1000, 100_000])
+        ours.limit(limit)
+        theirs.limit(limit)
+
+
+def read_in_slices(reader: MessageReader, most: int) -> list[tuple[int, bytes] | Fault | None]:
+    """Return what there is up to where more is needed (None) or nothing helps, by slices of so many frames."""
+    found: list[tuple[int, bytes] | Fault | None] = []
+    messages: list[bytes] = []
+    try:
+        while True:
+            count = reader.texts(messages, most)
+            assert 0 <= count <= most
+            found += [(TEXT, message) for message in messages[len(messages) - count :]]
+            if count < most:
+                found.append(reader.next())
+                if found[-1] is None:
+                    return found
+    except Refused as refused:
+        return [*found, refused.fault]
+
+
+def expected(reader: LibraryReader) -> list[tuple[int, bytes] | Fault | None]:
+    found: list[tuple[int, bytes] | Fault | None] = []
+    try:
+        while not found or found[-1] is not None:
+            found.append(reader.next())
+    except Refused as refused:
+        found.append(refused.fault)
+    return found

@@ -43,6 +43,7 @@ from tests.transport.peer import (
     text,
     wait_for_end,
 )
+from tests.transport.reference import FRAMES
 
 Connect = Callable[..., Pair]
 SLICE = {"max_messages": 64, "max_bytes": 1 << 18}
@@ -82,9 +83,7 @@ def test_coalesced_frames_come_out_as_messages_in_order() -> None:
 
 def test_frames_cut_at_every_byte_come_out_the_same(connected: Connect) -> None:
     transport, server = connected()
-    stream = (
-        text(b"ab") + frame(TEXT, b"c", fin=False) + frame(PING, b"p") + frame(CONT, b"d") + frame(TEXT, b"e", wide=8)
-    )
+    stream = text(b"ab") + frame(TEXT, b"c", fin=False) + frame(PING, b"p") + frame(CONT, b"d") + frame(TEXT, b"e", wide=8)
     messages: list[bytes] = []
     for byte in stream + close_frame(1000):
         server.sendall(bytes([byte]))
@@ -453,21 +452,9 @@ def test_a_server_written_by_others_understands_and_is_understood() -> None:
 
 # Whatever a server sends.
 
-FRAMES = st.builds(
-    frame,
-    st.sampled_from([TEXT, TEXT, TEXT, CONT, BINARY, CLOSE, PING, PONG, 3, 11]),
-    st.binary(max_size=300),
-    fin=st.booleans(),
-    rsv=st.sampled_from([0, 0, 0, 0, 1, 4]),
-    mask=st.sampled_from([False, False, False, True]),
-    wide=st.sampled_from([0, 0, 2, 8]),
-)
-
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.one_of(st.binary(max_size=400), st.lists(FRAMES, max_size=8).map(b"".join)), st.randoms(use_true_random=False)
-)
+@given(st.one_of(st.binary(max_size=400), st.lists(FRAMES, max_size=8).map(b"".join)), st.randoms(use_true_random=False))
 def test_no_bytes_make_receive_raise_or_hang(data: bytes, chance: random.Random) -> None:
     faults = []
     with connection(1 << 10) as (transport, server):
