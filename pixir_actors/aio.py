@@ -1,7 +1,8 @@
 """The client for event loops: as `client.Client`, with `await`, `async with` and `async for`.
 
-Nothing here blocks the loop. What asks an actor, or starts one, is done by a few threads of the client; events come from the
-listener's thread straight to the task that waits for them. A stream costs no thread.
+Nothing here blocks the loop. What asks an actor, or starts one, is done by a few threads of the client; a request whose
+connection has a channel open is sent from the loop's own. Events come from the listener's thread straight to the task that
+waits for them. A stream costs no thread.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from pixir_actors.channel.frame import Frame
 from pixir_actors.client import Client
@@ -28,6 +29,9 @@ from pixir_actors.settings import Settings
 from pixir_actors.status import ConnectionStatus, SystemStatus
 from pixir_actors.stream import Received
 from pixir_actors.system.runtime import Runtime
+
+AT_ONCE: Final = 256 * 1024
+"""Bytes of a body up to which a request is built in the loop's thread: it takes no longer than to start another one."""
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -308,11 +312,13 @@ class AsyncStream(Received):
         """Submit the request, if it was not, and wait until it is."""
         if self._reader is not None:
             return
-        if self._begun is None:
-            client, self._side = self._client.opened()
-            self._begun = self._side.run(partial(self._submit, client))
         try:
-            await result_of(self._begun)
+            if self._begun is None:
+                client, self._side = self._client.opened()
+                if not self._submit_at_once(client):
+                    self._begun = self._side.run(partial(self._submit, client))
+            if self._begun is not None:
+                await result_of(self._begun)
         except PixirError:
             self._ended = True
             raise
@@ -320,9 +326,16 @@ class AsyncStream(Received):
             assert self._call is not None and self._side is not None
             self._reader = LoopReader(self._call, self._side)
 
+    def _submit_at_once(self, client: Client) -> bool:
+        """Submit the request here and now, where nothing has to be waited for and nothing large to be parsed."""
+        if len(getattr(self._asked[1], "body", b"")) > AT_ONCE:  # what is no request at all is refused below
+            return False
+        self._call = client.prepare(*self._asked)
+        return self._call.submit_at_once()
+
     def _submit(self, client: Client) -> None:
         """In a thread: build the request and bring it to its connection, unless it has been given up."""
-        call = self._call = client.prepare(*self._asked)
+        call = self._call = self._call or client.prepare(*self._asked)
         # Whoever gives up says so first, and then looks for the call.
         if self._ended:
             raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))

@@ -17,11 +17,12 @@ from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.attached import AttachedLink
-from pixir_actors.dispatch.call import CANCEL_TIMEOUT, Call
+from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.dispatcher import STATUS_TIMEOUT, Dispatcher
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
+from pixir_actors.dispatch.placement import CANCEL_TIMEOUT
 from pixir_actors.errors import (
     Delivery,
     ErrorCode,

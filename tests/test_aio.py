@@ -18,6 +18,7 @@ from thespian.actors import ActorSystem
 
 from pixir_actors import AsyncClient, AsyncStream, Client, Data, Event, PixirError, Request, Settings, StreamError
 from pixir_actors.actors import messages as m
+from pixir_actors.aio import AT_ONCE
 from pixir_actors.channel.frame import FrameType
 from pixir_actors.dispatch.loop import MESSENGERS, WORKERS
 from pixir_actors.errors import ErrorCode, InvalidRequest, SystemStartFailed
@@ -478,6 +479,34 @@ def test_nothing_that_may_block_is_called_in_the_loop_s_thread(run: Run) -> None
     assert loops_thread not in set.union(*link.threads.values(), made_in)
 
 
+@pytest.mark.parametrize("size", [0, AT_ONCE + 1], ids=["small", "large"])
+def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_is_large(
+    link: FakeLink, town: Town, run: Run, size: int
+) -> None:
+    sent_in: list[int] = []
+    take = link.send
+
+    def send(connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+        if request_id:
+            sent_in.append(threading.get_ident())
+        return take(connection_id, *parts, request_id=request_id)
+
+    request = Request("ws://127.0.0.1/v1/responses", {}, {"model": "m", "input": "x" * size})
+
+    async def used() -> int:
+        async with over(link) as client:
+            await (await client.stream("a", REQUEST)).cancel()
+            link.alive, link.channels_take, link.send = {"c-1"}, True, send  # type: ignore[method-assign]
+            link.asked.clear()
+            await (await client.stream("a", request)).cancel()
+        return threading.get_ident()
+
+    loops_thread = run(used())
+    assert len(sent_in) == 1
+    assert (sent_in[0] == loops_thread) == (size == 0)
+    assert link.questions(m.Submit) == []
+
+
 async def heart(beats: list[float]) -> None:
     """Note the longest times for which the loop did nothing else than others' work."""
     while True:
@@ -530,7 +559,7 @@ def test_a_consumer_that_does_not_read_holds_the_channel_back(system: EmbeddedSy
             async with client.stream("slow", ask(sim)) as stream:
                 await first_data(stream)
                 assert stream._call is not None
-                inbox: Any = stream._call._source
+                inbox: Any = stream._call.source
                 await asyncio.to_thread(until, lambda: inbox.held)
                 assert inbox.held
                 for _ in range(10):

@@ -35,7 +35,7 @@ LAYERS = {
     "actors.outbox actors.process actors.refusals actors.registry actors.reporter actors.room actors.shell actors.sink "
     "actors.submission actors.supervisor actors.telling actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
-    "dispatch.local dispatch.loop dispatch.questions",
+    "dispatch.local dispatch.loop dispatch.placement dispatch.questions",
     "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forwarding "
     "system.frames system.guardian system.launch system.logs system.notify system.places system.polling system.processes "
     "system.records system.refusals system.runtime system.signed system.tether",

@@ -50,11 +50,8 @@ class Dispatcher:
         Raises:
             StreamError: The supervisor refuses, or does not answer.
         """
-        self.check_open()
-        key = ask.key.reveal()
-        with self._lock:
-            known = self._known.get(key)
-        if known is not None and not fresh and self.link.connected(known.connection_id):
+        known = self.known(ask)
+        if known is not None and not fresh:
             return known
         answer = self._ask_supervisor(ask, timeout=ENSURE_TIMEOUT, restart=True)
         if isinstance(answer, m.StartRefused):
@@ -65,8 +62,19 @@ class Dispatcher:
         self.link.met(found.connection_id, found.address)
         with self._lock:
             self._forget_ended()
-            self._known[key] = found
+            self._known[ask.key.reveal()] = found
         return found
+
+    def known(self, ask: m.EnsureStarted) -> Connection | None:
+        """Return the key's connection, if this process remembers it and its channel is up. Asks nobody.
+
+        Raises:
+            StreamError: The client has been closed.
+        """
+        self.check_open()
+        with self._lock:
+            known = self._known.get(ask.key.reveal())
+        return known if known is not None and self.link.connected(known.connection_id) else None
 
     def forget(self, key: str) -> None:
         """Ask the supervisor when the key is next used: its connection is ending, though its channel may still be up."""

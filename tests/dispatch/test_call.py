@@ -15,19 +15,11 @@ from pixir_actors.actors.submission import submission_from
 from pixir_actors.channel import ChannelLost, Frame, FrameType, InboxClosed, ListenerClosed, Loss
 from pixir_actors.channel.frame import failure_from, failure_payload
 from pixir_actors.core.state import Purpose
-from pixir_actors.dispatch import call as module
-from pixir_actors.dispatch.call import (
-    CANCEL_TIMEOUT,
-    LAST_FRAMES,
-    PLACEMENTS,
-    PROBE_AFTER,
-    PROBE_TIMEOUT,
-    SUBMIT_TIMEOUT,
-    TIMEOUT_GRACE,
-    Call,
-)
+from pixir_actors.dispatch import placement as module
+from pixir_actors.dispatch.call import LAST_FRAMES, PROBE_AFTER, Call
 from pixir_actors.dispatch.dispatcher import Dispatcher
 from pixir_actors.dispatch.loop import LoopReader, LoopSide
+from pixir_actors.dispatch.placement import CANCEL_TIMEOUT, PLACEMENTS, PROBE_TIMEOUT, SUBMIT_TIMEOUT, TIMEOUT_GRACE
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError
 from pixir_actors.settings import Settings
 from tests.actors.fakes import submit
