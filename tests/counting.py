@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import orjson
 import thespian.system.transport.TCPTransport as transport
 from thespian.actors import ActorSystem
 
@@ -27,7 +28,7 @@ from benchmarks.contest import server
 from pixir_actors import Client, Data, Request
 
 ROW: Final = struct.Struct("=8Q")
-MESSAGES, PICKLED, SENDS, RECEIVES = range(4)
+MESSAGES, PICKLED, SENDS, RECEIVES, PARSED, WRITTEN = range(6)
 ROUTINE: Final = frozenset({"StatusReport"})
 """Messages that are sent by the clock, not by the turn."""
 TURNS: Final = 20
@@ -53,7 +54,7 @@ class Counters:
 
 
 def wrap(counters: Counters) -> None:
-    """Count messages that are pickled, and calls of sockets, from now on, here and in forks."""
+    """Count messages that are pickled, bytes of JSON, and calls of sockets, from now on, here and in forks."""
 
     def dumps(value: Any, *rest: Any) -> bytes:
         text = pickle.dumps(value, *rest)
@@ -65,6 +66,18 @@ def wrap(counters: Counters) -> None:
         return text
 
     transport.serializer = SimpleNamespace(dumps=dumps, loads=pickle.loads)
+    parse, write = orjson.loads, orjson.dumps
+
+    def loads(text: Any) -> Any:
+        counters.add(PARSED, len(text))
+        return parse(text)
+
+    def written(*arguments: Any, **named: Any) -> bytes:
+        text = write(*arguments, **named)
+        counters.add(WRITTEN, len(text))
+        return text
+
+    orjson.loads, orjson.dumps = loads, written
     for names, what in ((("send", "sendall", "sendmsg"), SENDS), (("recv", "recv_into", "recvmsg"), RECEIVES)):
         for name in names:
             setattr(socket.socket, name, counted(counters, getattr(socket.socket, name), what))
@@ -109,6 +122,7 @@ class Conversation:
             self.turn(ask)
         after = {who: self._counters.of(pid) for who, pid in pids.items()}
         names = {"messages": MESSAGES, "pickled": PICKLED, "sends": SENDS, "receives": RECEIVES}
+        names |= {"parsed": PARSED, "written": WRITTEN}
         return {
             f"{who} {name}": (after[who][at] - before[who][at]) / len(asks) for who in pids for name, at in names.items()
         }

@@ -1,4 +1,4 @@
-"""What a turn may cost, counted instead of timed: messages, bytes pickled, calls of sockets, copies of the body.
+"""What a turn may cost, counted instead of timed: messages, bytes pickled, JSON, calls of sockets, copies of the body.
 
 The counts hardly depend on the machine: what is cut into several reads, and the allocator, move them a little. A limit is
 what was counted when it was set, and some room; a change that makes something cheaper lowers it.
@@ -29,6 +29,11 @@ LIMITS: Final = {
     ("turn", "connection pickled"): (0, 0),
     ("turn", "connection sends"): (2, 4),  # to the provider, and what is known before and behind its answer
     ("turn", "connection receives"): (2, 8),
+    # its JSON, of a conversation of 100 kB: the client writes it once, the connection reads what is new in it and the events
+    ("turn", "client parsed"): (500, 2_500),
+    ("turn", "client written"): (100_000, 110_000),
+    ("turn", "connection parsed"): (3_000, 6_000),
+    ("turn", "connection written"): (300, 3_000),
     # 2,000 events: nothing is called once per event
     ("burst", "client messages"): (0, 0),
     ("burst", "client sends"): (1, 2),
@@ -38,7 +43,7 @@ LIMITS: Final = {
     ("burst", "connection receives"): (2, 60),
     # bodies at once, at the most: text, its parsed form, and what is written
     ("body", "client copies"): (0.5, 3.2),
-    ("body", "connection copies"): (0.5, 5.7),
+    ("body", "connection copies"): (0.5, 5.2),
 }
 
 
