@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -104,6 +105,17 @@ BODIES: dict[str, tuple[Any, bytes]] = {
 @pytest.mark.parametrize(("body", "expected"), BODIES.values(), ids=BODIES)
 def test_a_body_becomes_bytes(body: Any, expected: bytes) -> None:
     assert Request(URL, {}, body).body == expected
+
+
+def test_of_a_mapping_the_names_are_known_and_make_no_difference() -> None:
+    made, same = Request(URL, {}, {"a": 1, "b": 2}), Request(URL, {}, b'{"a":1,"b":2}')
+
+    assert (made.field_names, same.field_names) == ({"a", "b"}, None)
+    assert made == same
+    assert hash(made) == hash(same)
+    assert replace(made, url=URL) == made
+    assert pickle.loads(pickle.dumps(made)).field_names == made.field_names
+    assert "field_names" not in repr(made)
 
 
 class Unprintable:

@@ -278,7 +278,7 @@ class Exchange:
         inbox.put(run, ended=ended)
         if ended:
             self._detach(inbox)
-        return inbox if run[-1][0] > FrameType.SENDING else None
+        return inbox if any(frame[0] > FrameType.SENDING for frame in reversed(run)) else None
 
     def _feeds(self, channel: Channel, inbox: Inbox) -> bool:
         """Whether frames of this channel are the inbox's; its first frame decides, whatever it was bound to."""

@@ -46,6 +46,39 @@ def test_a_body_that_an_actor_did_not_put_into_form_is_put_into_form() -> None:
     assert "stream" not in request.payload
 
 
+def test_what_a_request_has_in_common_with_the_one_before_is_taken_over() -> None:
+    intake = Intake()
+    first = intake.prepare(submit(1, user("one"))).parsed.payload["input"]
+    made = submit(2, user("one"), user("two"))
+
+    request = intake.prepare(made).turn_request(2, now=0.0, jitter=0.0)
+
+    assert request.payload == orjson.loads(made.body.reveal())
+    assert request.payload["input"][0] is first[0]
+
+
+def test_one_that_is_refused_leaves_what_was_known() -> None:
+    intake = Intake()
+    first = intake.prepare(submit(1, user("one"))).parsed.payload["input"]
+    for strange in ({"body": Secret(b"[]")}, {"headers": Secret(((CANARY,),))}):
+        with pytest.raises(InvalidRequest):
+            intake.prepare(changed(submit(2), **strange))
+
+    assert intake.prepare(submit(3, user("one"), user("two"))).parsed.payload["input"][0] is first[0]
+
+
+def test_each_request_has_the_identity_of_its_own_headers() -> None:
+    intake = Intake()
+    others = Secret((("Authorization", "Bearer other"), ("X-Team", "b")))
+    made = [submit(1), changed(submit(2), headers=others), submit(3, identity="me"), submit(4, identity="me"), submit(5)]
+
+    for one in made:
+        request = intake.prepare(one).turn_request(1, now=0.0, jitter=0.0)
+        headers = one.headers.reveal()
+        assert request.fingerprint == fingerprint.fingerprint(headers, one.settings.identity)
+        assert request.bearer == fingerprint.bearer(headers)
+
+
 BAD = [
     ({"body": Secret(CANARY.encode())}, "body"),
     ({"body": Secret(orjson.dumps([CANARY]))}, "body"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
 from pixir_actors.core.backoff import CLOSED
 from pixir_actors.core.continuation import Cold, ResetReason
-from pixir_actors.core.state import Connection, State
+from pixir_actors.core.state import Connection, State, evolve
 from pixir_actors.settings import Settings
 
 
@@ -30,6 +30,21 @@ def test_a_new_connection_says_what_ended_the_one_before() -> None:
 def test_a_connection_is_not_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         Connection.new(now=0.0, limits=Settings()).state = State.IDLE  # type: ignore[misc]
+
+
+def test_one_that_evolves_is_a_copy_with_other_values_and_as_frozen() -> None:
+    before = Connection.new(now=0.0, limits=Settings())
+    after = evolve(before, state=State.IDLE, token=3)
+
+    assert after == replace(before, state=State.IDLE, token=3)
+    assert (before.state, before.token) == (State.DISCONNECTED, 0)
+    with pytest.raises(FrozenInstanceError):
+        after.state = State.STOPPED  # type: ignore[misc]
+
+
+def test_nothing_evolves_a_field_that_is_not_there() -> None:
+    with pytest.raises(TypeError, match="Connection has no field colour"):
+        evolve(Connection.new(now=0.0, limits=Settings()), colour=1)
 
 
 def test_the_states_have_different_letters() -> None:
