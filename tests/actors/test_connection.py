@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
+import orjson
 import pytest
 from thespian.actors import ActorExitRequest, ActorSystem
 
@@ -681,6 +682,40 @@ def test_a_defect_in_one_request_does_not_cost_those_behind_it(
     begun.transport.push(created(), completed())
 
     assert line.ended(3).type == FrameType.FINISHED
+
+
+def test_requests_that_are_read_together_run_in_the_order_in_which_they_came(begun: Peer, line: Line) -> None:
+    """A queue that waits has the connection read ahead; what it reads then must not overtake what it is dealing with."""
+    line.submit(2)
+    line.sent(1)
+    frames = [submission_frame(submit(number, user(f"number {number}"), settings=QUIET)) for number in (3, 4, 5)]
+    for number in (3, 4, 5):
+        line._open(number)
+    line.send(b"".join(part for frame in frames if frame is not None for part in frame))
+    for number in (2, 3, 4, 5):
+        line.sent(number - 1)
+        begun.transport.push(created(f"resp_{number}"), completed(f"resp_{number}"))
+        assert line.ended(number).type == FrameType.FINISHED
+
+    asked = [orjson.loads(text)["input"][-1]["content"] for text in begun.transport.sent[line.already + 1 :]]
+    assert asked == ["number 3", "number 4", "number 5"]
+
+
+def test_what_its_caller_has_given_up_by_now_is_not_begun(
+    begun: Peer, room: Room, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the turn before it may be read first, though the cancel came before that."""
+    line.submit(2)
+    line.submit(3)
+    line.sent(1)
+    room.run(lambda: line.frames(3))
+    monkeypatch.setattr(begun.actor.watch, "dispatch", lambda: None)
+    line.cancel(3)
+    begun.transport.push(created("resp_2"), completed("resp_2"))
+    begun.actor._wire.read()
+
+    assert failure_from(line.ended(3).payload).code is ErrorCode.CANCELLED
+    line.sent(1)
 
 
 def test_one_that_lingers_sends_back_what_comes_over_the_channel(begun: Peer, room: Room, line: Line) -> None:
