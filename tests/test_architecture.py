@@ -36,9 +36,10 @@ LAYERS = {
     "actors.submission actors.supervisor actors.telling actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
     "dispatch.local dispatch.loop dispatch.placement dispatch.questions",
-    "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forwarding "
-    "system.frames system.guardian system.launch system.logs system.notify system.places system.polling system.processes "
-    "system.records system.refusals system.runtime system.signed system.tether",
+    "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forks "
+    "system.forwarding system.frames system.guardian system.launch system.logs system.notify system.places "
+    "system.polling system.processes system.records system.refusals system.rounds system.runtime system.signed "
+    "system.tether",
     "daemon": "admin admin.daemon admin.detached admin.heart admin.log_director",
     # what a user sees
     "facade": "aio client stream",
@@ -76,8 +77,9 @@ MAY_IMPORT = {
 }
 """What each layer may import of ours: imports point down only."""
 
-MAY_IMPORT_LATER = {"system": "actors"}
-"""What it may import inside a function as well: an actor class is looked up when a system is up, and not before."""
+MAY_IMPORT_LATER = {"system": "actors transport"}
+"""What it may import inside a function as well: an actor class is looked up when a system is up, and not before; what all
+actors share is loaded before the first of them is."""
 
 PURE = "version errors settings request events status core frame"
 CLOCKS = "time datetime sched"

@@ -42,9 +42,9 @@ from pixir_actors.transport.websocket import open_websocket
 LINGER: Final = 1.0
 """Seconds a retired connection stays, to send back those who still have its address."""
 CHANNEL_IDLE: Final = 60.0
-"""Seconds without a request after which a channel is closed."""
-SWEEP_INTERVAL: Final = 15.0
-"""Seconds between two looks for channels that are idle, and requesters that do not acknowledge."""
+"""Seconds without a request after which a channel is closed with the next sweep."""
+SWEEP_INTERVAL: Final = CHANNEL_IDLE + 1.0
+"""Seconds between looks for idle channels and requesters that do not acknowledge: one look finds a channel left alone."""
 STASH_LIMIT: Final = 1000
 
 _ALARM: Final = "alarm"

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -78,5 +78,8 @@ def kill_child(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+_libc_prctl: Any = ctypes.CDLL(None).prctl  # once: a new process writes nothing to find it
+
+
 def _prctl(option: int, argument: object) -> None:
-    ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)
+    _libc_prctl(option, argument, 0, 0, 0)

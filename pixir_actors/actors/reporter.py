@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from itertools import zip_longest
+from operator import is_not
 from typing import Any, Final
 
 from pixir_actors.actors.control import Begin, Report
@@ -44,7 +44,8 @@ class Reporter:
 
     def _is_news(self, connection: Connection) -> bool:
         # What did not change is the same object: a transition replaces what it changes.
-        return any(a is not b for a, b in zip_longest(_telling(connection), self._known))
+        told = _telling(connection)
+        return len(told) != len(self._known) or any(map(is_not, told, self._known))
 
     def due(self, connection: Connection) -> None:
         """Send the report."""

@@ -28,6 +28,13 @@ _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.05
 
 
+class _Instead(tuple[str, int]):
+    """The payload of a wakeup that takes another's place; `system.rounds` knows it by its attribute."""
+
+    __slots__ = ()
+    instead = True
+
+
 class ShellActor(Actor):
     """Base of the actors. A subclass implements `handle`, `rang`, `defect` and `exiting`.
 
@@ -68,6 +75,13 @@ class ShellActor(Actor):
     def wake_after(self, delay: float, name: str, token: int = 0) -> None:
         """Have `rang(name, token)` called after `delay` seconds. Cannot be taken back."""
         self.wakeupAfter(timedelta(seconds=delay), payload=(name, token))
+
+    def wake_instead(self, delay: float, name: str, token: int = 0) -> None:
+        """As `wake_after`, in place of what was asked for here under this name before.
+
+        In a host's own actor system that rings as well, and is stale.
+        """
+        self.wakeupAfter(timedelta(seconds=delay), payload=_Instead((name, token)))
 
     def release(self, address: Any) -> None:
         """Let Thespian forget the address of an actor that this one created, and whose end it has reported.

@@ -23,6 +23,7 @@ class Watch:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._writing: set[int] = set()
         self._again: list[Callable[[], None]] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, select.EPOLLIN)
@@ -42,11 +43,15 @@ class Watch:
         self._epoll.register(fd, select.EPOLLIN)
 
     def writing(self, fd: int, wanted: bool) -> None:
-        """Wait for `fd` to be writable as well, or no more."""
+        """Wait for `fd` to be writable as well, or no more. It costs nothing where that is so already."""
+        if wanted == (fd in self._writing):
+            return
+        (self._writing.add if wanted else self._writing.discard)(fd)
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def remove(self, fd: int) -> None:
         """Forget `fd`; call before it is closed."""
+        self._writing.discard(fd)
         if self._handlers.pop(fd, None) is not None:
             with contextlib.suppress(OSError):  # it is closed already, and the kernel has forgotten it
                 self._epoll.unregister(fd)

@@ -504,6 +504,9 @@ def _retry(step: _Step, delivery: Delivery, reason: ResetReason) -> bool:
 def _received_between_turns(step: _Step, input: Received) -> None:
     if step.conn.socket is None:
         return
+    if step.conn.socket.pong_due is not None:
+        # What was to ring if the pong did not come would wake a sleeping process for nothing: the next ping is due later.
+        step.set(alarm=None)
     _alive(step)
     for event in input.events:
         if event.stage is Stage.PRIVATE:

@@ -27,6 +27,7 @@ from typing import Any, Final, Self
 from thespian.actors import ActorSystem, ActorSystemException
 
 from pixir_actors.errors import SystemStartFailed
+from pixir_actors.system.environment import named_ca_file
 from pixir_actors.system.processes import descendants, kill
 from pixir_actors.system.signed import join_system, leave_system
 
@@ -110,6 +111,7 @@ class EmbeddedSystem:
             "path": python_path(import_paths or ()),
             "port": port,
             "log": None if log is None else [log.level, log.fd],
+            "ca_file": named_ca_file(os.environ),
         }
         guardian = GuardianProcess(time.monotonic() + start_timeout, [] if log is None else [log.fd])
         try:

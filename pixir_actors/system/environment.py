@@ -32,7 +32,12 @@ def connection_environment(url: str, environ: Mapping[str, str]) -> tuple[str | 
     Raises:
         ValueError: The URL has no port number where it should, or an unfinished IPv6 address.
     """
-    return _proxy(url, environ), next((environ[name] for name in CA_VARIABLES if environ.get(name)), None)
+    return _proxy(url, environ), named_ca_file(environ)
+
+
+def named_ca_file(environ: Mapping[str, str]) -> str | None:
+    """Return the CA file that `environ` names, the same for every URL; None if it names none."""
+    return next((environ[name] for name in CA_VARIABLES if environ.get(name)), None)
 
 
 def check_ca_file(path: str) -> None:

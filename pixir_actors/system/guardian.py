@@ -21,6 +21,7 @@ import resource
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ class Config:
     host: int
     port: int
     log: tuple[str, int] | None
+    ca_file: str | None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Config:
@@ -65,6 +67,7 @@ class Config:
             host=int(fields["host"]),
             port=int(fields["port"]),
             log=None if log is None else (str(log[0]), int(log[1])),
+            ca_file=fields["ca_file"],
         )
 
 
@@ -132,8 +135,7 @@ def _start(config: Config, private: list[int]) -> tuple[int, int]:
     share_refusals()
     _have_refusals_told()
     adopt_orphans()
-    gc.collect()
-    gc.freeze()  # a collection in a fork would otherwise copy the pages of everything imported here
+    _share_memory(config.ca_file)
     with _reserve_port(config.port) as reserved:
         Tether([*private, reserved.fileno()])
         port = reserved.getsockname()[1]
@@ -151,6 +153,26 @@ def _import_shared() -> None:
                 importlib.import_module(f"{name}.{module.name}")
 
 
+def _share_memory(ca_file: str | None) -> None:
+    """Load what connections need alike, and keep forks from writing to what they share: a page that is, is copied.
+
+    Args:
+        ca_file: What is trusted by those that are told nothing else; None: the system's authorities.
+    """
+    from pixir_actors.transport import faults, tls
+
+    with contextlib.suppress(faults.Refused):  # the connections say so
+        tls.client_context(ca_file)
+    # Thespian looks for it in every new process, along the whole path. Ours name themselves.
+    sys.modules["setproctitle"] = None  # type: ignore[assignment]
+    gc.collect()
+    gc.freeze()
+    # What a parent has come to hold since: a collection in its child would go through all of it.
+    os.register_at_fork(after_in_child=gc.freeze)
+    # Each look-up of a method that takes another's place in this cache lets go of its name, wherever that is.
+    os.register_at_fork(before=sys._clear_type_cache)
+
+
 def _have_refusals_told() -> None:
     """Let the supervisor, which is forked from here, tell how many messages the system has refused."""
     from pixir_actors.actors import refusals
@@ -159,7 +181,7 @@ def _have_refusals_told() -> None:
 
 
 def _limit_resources() -> None:
-    """Allow as many descriptors as the system does (an actor's child costs its parent three), and no core dumps."""
+    """Allow as many descriptors as the system does (callers and channels take them), and no core dumps."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
@@ -20,14 +20,19 @@ MAX_NAME: Final = 15
 """Bytes of a process name that the kernel keeps."""
 
 
+try:
+    # Once, so that a new process writes nothing to find it.
+    _libc_prctl: Any = ctypes.CDLL(None).prctl
+except (OSError, AttributeError):
+    _libc_prctl = None
+
+
 def _prctl(option: int, argument: int | bytes) -> bool:
     """Call prctl(2) on the calling thread; False where it is missing or refuses."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
+    if _libc_prctl is None:
         return False
     value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
-    return bool(prctl(option, value, 0, 0, 0) == 0)
+    return bool(_libc_prctl(option, value, 0, 0, 0) == 0)
 
 
 def set_process_name(name: str) -> None:
@@ -40,15 +45,19 @@ def adopt_orphans() -> bool:
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> bool:
     """Have the kernel kill the calling process when the thread that forked it ends.
 
     Args:
         parent: The parent's pid, taken before the fork. If that process has ended in the meantime, this one ends now.
+
+    Returns:
+        False where the kernel does no such thing.
     """
-    _prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    bound = _prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
+    return bound
 
 
 def _stat(pid: int) -> list[bytes] | None:

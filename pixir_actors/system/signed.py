@@ -7,6 +7,8 @@ copy of the module `thespian.system.transport.TCPTransport`, and only in that co
   before anything of it is kept (`frames.py`),
 - every listener is bound to 127.0.0.1, and no other address is ever looked for,
 - connections that bring nothing are bounded (`crowd.py`),
+- processes are plain forks, which share their memory for longer (`forks.py`),
+- an actor that only waits goes short rounds (`rounds.py`),
 - a log record never holds up its sender, and a logger that died is replaced (`forwarding.py`),
 - a connection carries one message (on kept connections, messages that both sides send at once cross: they lose their
   order, and wait), many connections may wait to be accepted, and a message that met a closing peer is tried again soon.
@@ -38,13 +40,14 @@ from typing import Any, Final
 
 import thespian.system.transport.TCPTransport as plain_transport
 from thespian.actors import ActorSystem
-from thespian.system.multiprocCommon import MultiProcAdmin, get_min_log_level, multiprocessCommon
+from thespian.system.multiprocCommon import MultiProcAdmin, MultiProcReplicator, get_min_log_level, multiprocessCommon
 from thespian.system.transport.IPBase import TCPv4ActorAddress
 from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, toSendBuffer
 
 from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import polling
 from pixir_actors.system.crowd import bound_strangers
+from pixir_actors.system.forks import ForkContext, find_newest_first
 from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
 from pixir_actors.system.frames import Signer, StrictReceiveBuffer
 from pixir_actors.system.processes import no_core_dumps, set_process_name
@@ -52,6 +55,7 @@ from pixir_actors.system.records import prepare
 from pixir_actors.system.refusals import refusals as refusals
 from pixir_actors.system.refusals import share_refusals as share_refusals
 from pixir_actors.system.refusals import total_refusals as total_refusals
+from pixir_actors.system.rounds import realize_wakeups, replace_wakeups, shorten
 
 LOOPBACK: Final = "127.0.0.1"
 LOGGER_NAME: Final = "pixir-logger"
@@ -86,6 +90,9 @@ CLASS_SEAM: Final = (
     "scheduleTransmit",
     "prepEndpoint",
     "_acceptNewIncoming",
+    "_runWithExpiry",
+    "addWakeup",
+    "_realizeWakeups",
 )
 """Names of its `TCPTransport` class that are replaced there, or relied on."""
 
@@ -164,6 +171,9 @@ def _adapt(transport: Any, log_level: int) -> None:
     transport.scheduleTransmit = bound_records(transport.scheduleTransmit)
     transport.prepEndpoint = keep_loggers_place(transport.prepEndpoint, LoopbackAddress)
     transport._acceptNewIncoming = bound_strangers(transport._acceptNewIncoming)
+    transport._runWithExpiry = shorten(transport._runWithExpiry)
+    transport.addWakeup = replace_wakeups(transport.addWakeup)
+    transport._realizeWakeups = realize_wakeups
 
 
 def _log_nothing(*_args: object, **_options: object) -> None:
@@ -245,6 +255,8 @@ class SignedBase(multiprocessCommon):
         if not self._may_start:
             raise SystemStartFailed(f"no actor system listens at {adminAddr}")
         outlive_loggers(MultiProcAdmin)
+        find_newest_first(MultiProcReplicator)
+        self.mpcontext = ForkContext
         super()._startAdmin(adminAddr, *args)
 
     def release(self) -> None:

@@ -1,9 +1,9 @@
 """Every process of an actor system dies with its guardian, and with its own parent.
 
-The guardian holds the only write end of a pipe. Each process forked below it, at any depth, has one daemon thread
-that waits for the end of that pipe and then ends the process at once: so nothing outlives the guardian, however it
-dies. Below the admin the kernel also kills each process whose parent dies (Thespian leaves such orphans running, and
-finds them no more).
+The guardian holds the only write end of a pipe. The processes forked below it, down to the children of the admin, have
+one daemon thread that waits for the end of that pipe and then ends the process at once. Below the admin the kernel kills
+each process whose parent dies (Thespian leaves such orphans running, and finds them no more), and so those further down,
+which are many, need no thread. Nothing outlives the guardian, however it dies, and whichever one is stopped then.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pixir_actors.system.processes import die_with_parent, set_process_name
 
 ADMIN_DEPTH: Final = 2
 """Forks between guardian and admin: Thespian forks twice to detach it, so the admin's first parent always dies."""
+DEEPEST_THREAD: Final = ADMIN_DEPTH + 1
+"""Forks down to the last that waits for the guardian's end itself: below it, its parent's end is enough."""
 PROCESS_NAME: Final = "pixir-actor"
 ADMIN_NAME: Final = "pixir-admin"
 
@@ -46,10 +48,10 @@ class Tether:
             os.close(fd)
         self._private.clear()  # the numbers may come to mean something else in this process and its forks
         self._depth += 1
-        if self._depth > ADMIN_DEPTH:
-            die_with_parent(self._parent)
+        bound = self._depth > ADMIN_DEPTH and die_with_parent(self._parent)
         set_process_name(ADMIN_NAME if self._depth == ADMIN_DEPTH else PROCESS_NAME)
-        threading.Thread(target=self._wait_for_the_end, name="tether", daemon=True).start()
+        if self._depth <= DEEPEST_THREAD or not bound:
+            threading.Thread(target=self._wait_for_the_end, name="tether", daemon=True).start()
 
     def _wait_for_the_end(self) -> None:
         # Signals are for the main thread: Thespian's handlers must interrupt its wait.

@@ -44,6 +44,9 @@ class Probe(ShellActor):
                 self.send(sender, (self.watch.fileno(), self.returned, self.woken, self.rung))
             case ("wake", delay, name, token):
                 self.wake_after(delay, name, token)
+            case ("wake instead", name):
+                self.wake_instead(0.01, name, 1)
+                self.wake_instead(0.02, name, 2)
             case ("child",):
                 self.send(self.createActor(Mayfly), "end")
             case ("poison",):

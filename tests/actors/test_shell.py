@@ -247,6 +247,17 @@ def test_thespian_keeps_the_watch_after_every_kind_of_message(in_processes: Endp
     assert all(filenos == [fd] for filenos in kinds.values())
 
 
+@pytest.mark.parametrize("base, rung", [("in_process", [("n", 1), ("n", 2)]), ("in_processes", [("n", 2)])])
+def test_a_wakeup_in_place_of_another_rings_alone_where_the_other_can_be_taken_back(
+    base: str, rung: list[Any], request: pytest.FixtureRequest
+) -> None:
+    probe: Endpoint = request.getfixturevalue(base)
+    probe.tell("wake instead", "n")
+
+    assert until(lambda: ("n", 2) in probe.ask("returned")[3])
+    assert probe.ask("returned")[3] == rung
+
+
 def test_in_one_process_an_actor_hears_of_its_descriptors_by_polling(in_process: Endpoint) -> None:
     in_process.tell("pipe")
 

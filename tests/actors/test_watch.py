@@ -8,6 +8,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,43 @@ def test_room_for_writing_is_told_only_while_it_is_asked_for(watch: Watch, pair)
     watch.dispatch()
     assert heard == [False, True]
     assert not shows(watch)
+
+
+class Counted:
+    """An epoll object that counts what is changed in it."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll, self.changes = epoll, 0
+
+    def modify(self, fd: int, events: int) -> None:
+        self.changes += 1
+        self._epoll.modify(fd, events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def test_to_ask_for_room_again_and_again_costs_no_system_call(watch: Watch, pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = pair[0].fileno()
+    counted = Counted(watch._epoll)
+    monkeypatch.setattr(watch, "_epoll", counted)
+    watch.add(fd, lambda _: None)
+    for wanted in (False, True, True, False, False):
+        watch.writing(fd, wanted)
+
+    assert counted.changes == 2
+
+
+def test_a_number_that_is_given_out_again_is_asked_for_room_anew(watch: Watch, pair) -> None:
+    ours, _ = pair
+    heard: list[bool] = []
+    for _ in range(2):
+        watch.add(ours.fileno(), heard.append)
+        watch.writing(ours.fileno(), True)
+        watch.dispatch()
+        watch.remove(ours.fileno())
+
+    assert heard == [False, False]
 
 
 def test_the_end_of_the_peer_counts_as_readable(watch: Watch, pair) -> None:

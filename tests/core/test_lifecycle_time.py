@@ -117,6 +117,20 @@ def test_any_frame_is_a_pong_and_the_interval_starts_anew() -> None:
     assert machine.conn.state is State.IDLE
 
 
+def test_an_idle_connection_wakes_to_ping_and_for_nothing_else() -> None:
+    """A thousand of them wake from time to time, and each time find their memory in no cache."""
+    machine = warm(keepalive_interval=10.0, pong_timeout=4.0)
+    for count in range(1, 6):
+        due = machine.conn.alarm
+        assert due is not None
+        machine.wait(due.at - machine.now)
+        assert pings(machine) == count
+        machine.wait(0.1)
+        machine.receive()
+
+    assert pings(machine) == 5
+
+
 def test_between_turns_a_missing_pong_closes_the_socket_without_a_window() -> None:  # T18, C56, W21 fixed
     machine = warm(keepalive_interval=10.0, pong_timeout=4.0)
     machine.wait(13.9)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import pytest
 
 from pixir_actors import Client, Data, Delivery, ErrorCode, Metadata, StreamError
-from pixir_actors.dispatch import call, dispatcher
+from pixir_actors.dispatch import call, dispatcher, placement
 from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.errors import Failure
 from pixir_actors.simulator import Simulator
@@ -52,8 +52,9 @@ def test_nothing_is_lost_that_a_kill_does_not_take_with_it() -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "PROBE_AFTER", within(0.5))
-    monkeypatch.setattr(call, "PROBE_TIMEOUT", within(1.5))
-    monkeypatch.setattr(call, "SUBMIT_TIMEOUT", within(1.5))
+    for module in (call, placement):
+        monkeypatch.setattr(module, "PROBE_TIMEOUT", within(1.5))
+    monkeypatch.setattr(placement, "SUBMIT_TIMEOUT", within(1.5))
     monkeypatch.setattr(dispatcher, "SUPERVISOR_PATIENCE", within(1.0))
     monkeypatch.setattr(dispatcher, "ENSURE_TIMEOUT", within(2.5))
 

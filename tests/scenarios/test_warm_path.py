@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pixir_actors import Client, Data, StreamError
-from pixir_actors.dispatch.call import Call
+from pixir_actors.dispatch.placement import Placement
 from pixir_actors.dispatch.questions import Questions
 from pixir_actors.simulator import Reply, Simulator, TurnContext
 from tests.conftest import until, within
@@ -48,15 +48,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def crossed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for each request that went over a channel which ended before the connection had taken it."""
     found: list[bool] = []
-    untouched = Call._untouched
+    untouched = Placement.untouched
 
-    def noted(call: Call) -> bool:
-        was = untouched(call)
+    def noted(placement: Placement) -> bool:
+        was = untouched(placement)
         if was:
             found.append(was)
         return was
 
-    monkeypatch.setattr(Call, "_untouched", noted)
+    monkeypatch.setattr(Placement, "untouched", noted)
     return found
 
 

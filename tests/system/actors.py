@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+from datetime import timedelta
 from pathlib import Path
 
-from thespian.actors import Actor
+from thespian.actors import Actor, ThespianWatch, WakeupMessage, WatchMessage
 
 from pixir_actors.system.signed import refusals, total_refusals
 
@@ -72,3 +74,33 @@ class Helper(Actor):
                 self.send(sender, Path(path).exists())
             case ("echo", echoed):
                 self.send(sender, echoed)
+
+
+class _Newest(tuple):
+    instead = True
+
+
+class Waiter(Actor):
+    """Has a watch, which is made ready by each of its wakeups; counts both."""
+
+    def __init__(self) -> None:
+        self.wakeups = self.watches = self.replaced = 0
+
+    def receiveMessage(self, message, sender) -> ThespianWatch | None:
+        match message:
+            case ("begin",):
+                self.near, self.far = socket.socketpair()
+                self.wakeupAfter(timedelta(milliseconds=10))
+            case ("count",):
+                self.send(sender, (self.wakeups, self.watches, self.replaced))
+            case WakeupMessage(payload=None):
+                self.wakeups += 1
+                self.far.send(b"x")
+                self.wakeupAfter(timedelta(milliseconds=1), payload=_Newest(("replaced", 1)))
+                self.wakeupAfter(timedelta(minutes=1), payload=_Newest(("replaced", 2)))
+                self.wakeupAfter(timedelta(milliseconds=10))
+            case WakeupMessage():
+                self.replaced += 1
+            case WatchMessage():
+                self.watches += len(self.near.recv(1))
+        return ThespianWatch([self.near.fileno()]) if hasattr(self, "near") else None

@@ -6,10 +6,13 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import guardian
@@ -17,6 +20,7 @@ from pixir_actors.system.embedded import EmbeddedSystem, GuardianProcess
 from tests.conftest import is_running, until, within
 from tests.system.actors import Helper
 
+ROOT = Path(__file__).parents[2]
 GONE_WITHIN = 2.0
 
 
@@ -149,9 +153,10 @@ def test_a_port_that_somebody_listens_on_is_named_after_a_while(monkeypatch: pyt
 
 
 def test_a_configuration_does_not_show_its_key() -> None:
-    config = guardian.Config.of({"key": "00ff" * 16, "host": 7, "path": [], "port": 0, "log": ["INFO", 5]})
+    fields = {"key": "00ff" * 16, "host": 7, "path": [], "port": 0, "log": ["INFO", 5], "ca_file": None}
+    config = guardian.Config.of(fields)
 
-    assert config == guardian.Config(key=b"\x00\xff" * 16, host=7, port=0, log=("INFO", 5))
+    assert config == guardian.Config(key=b"\x00\xff" * 16, host=7, port=0, log=("INFO", 5), ca_file=None)
     assert "ff" not in repr(config)
 
 
@@ -162,3 +167,69 @@ def test_a_guardian_whose_host_ends_before_it_has_configured_anything_ends() -> 
     waiting.stop(within(5))
 
     assert not waiting.alive()
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=within(20))
+
+
+SHARING = """
+import gc, os, sys
+from types import SimpleNamespace
+from pixir_actors.system import guardian
+guardian._import_shared()
+ca_file = sys.argv[1] or None
+guardian._share_memory(ca_file)
+from pixir_actors.transport import tls
+kept = [context for _, context in tls._kept.values()]
+held = [[] for _ in range(5000)]
+child = os.fork()
+if child == 0:
+    tracked, imports = len(gc.get_objects()), []
+    sys.meta_path.insert(0, SimpleNamespace(find_spec=lambda name, *_: imports.append(name)))
+    from thespian.system.utilis import setProcName
+    setProcName("an actor", None)
+    print(tracked < 1000, kept == [tls.client_context(ca_file)], imports, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_fork_goes_through_nothing_of_its_parents_and_loads_nothing_that_is_there(named: bool, tmp_path: Path) -> None:
+    """Neither values that the parent has come to hold since, nor authorities; and it looks for no module."""
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca_file))
+
+    done = run(SHARING, str(ca_file) if named else "")
+
+    assert (done.stdout, done.stderr) == ("True True []\n", "")
+
+
+def test_authorities_that_cannot_be_loaded_do_not_keep_a_system_from_starting(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+        with EmbeddedSystem.start(start_timeout=within(20)) as system:
+            assert system.alive()
+
+
+FIRST_TURN = """
+import sys
+from pixir_actors.system import guardian
+guardian._import_shared()
+guardian._share_memory(None)
+from benchmarks.asks import MODEL, Ask
+from benchmarks.contest import server
+from pixir_actors import Client, Request
+with server() as url, Client.local() as client:
+    known = set(sys.modules)
+    client.respond("key", Request(url + "/responses", body={"model": MODEL, "input": Ask().input()}))
+    print(sorted(set(sys.modules) - known))
+"""
+
+
+def test_a_connections_first_turn_imports_nothing() -> None:
+    done = run(FIRST_TURN)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")

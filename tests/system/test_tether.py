@@ -69,3 +69,8 @@ def test_the_admin_outlives_its_first_parent(chain: list[int]) -> None:
 
     assert until(lambda: not is_running(chain[1]), 2)
     assert all(map(is_running, chain[2:]))
+
+
+def test_those_that_are_many_need_no_thread_for_it(chain: list[int]) -> None:
+    """The guardian has no tether; admin and supervisor have theirs; below them, the kernel does it."""
+    assert [len(os.listdir(f"/proc/{pid}/task")) for pid in chain] == [1, 2, 2, 2, 1, 1]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 import trustme
 
 from pixir_actors.errors import ErrorCode
+from pixir_actors.transport import tls
 from pixir_actors.transport.base import Fault
 from pixir_actors.transport.faults import Refused
 from pixir_actors.transport.tls import client_context
@@ -160,6 +164,78 @@ def test_the_context_verifies_and_knows_no_old_version() -> None:
     assert context.check_hostname and context.verify_mode == ssl.CERT_REQUIRED
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.keylog_filename is None
+
+
+def test_connections_that_trust_the_same_share_a_context_until_its_file_changes(
+    authority: Authority, other: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Path(authority.file).read_bytes())
+    first = client_context(str(file))
+
+    assert client_context(str(file)) is first
+    assert client_context(None) is client_context(None) is not first
+
+    changed = tmp_path / "changed.pem"
+    changed.write_bytes(Path(other.file).read_bytes())
+    changed.replace(file)
+    second = client_context(str(file))
+    assert second is client_context(str(file)) is not first
+    assert second.get_ca_certs() != first.get_ca_certs()
+
+    file.unlink()
+    with pytest.raises(Refused):
+        client_context(str(file))
+
+
+def test_contexts_of_many_files_are_not_kept(authority: Authority, tmp_path: Path) -> None:
+    kept = []
+    for number in range(3 * tls.MOST_KEPT):
+        file = tmp_path / f"{number}.pem"
+        file.symlink_to(authority.file)
+        kept.append(weakref.ref(client_context(str(file))))
+
+    assert sum(context() is not None for context in kept) <= tls.MOST_KEPT
+
+
+def test_the_systems_authorities_are_loaded_again_when_their_file_has_changed(
+    authority: Authority, other: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authority.file)
+    with Peer(sending(text(b"trusted")), context=authority.server()) as peer:
+        opened(target(peer.url())).close()
+
+        monkeypatch.setenv("SSL_CERT_FILE", other.file)
+        assert refused(target(peer.url())).details["reason"] == "certificate_verify_failed"
+
+
+HELLOS = """
+import os, ssl
+from pixir_actors.transport.tls import client_context
+def hello():
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context(None).wrap_bio(incoming, outgoing, server_hostname="server.example")
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return outgoing.read()[11:43].hex()  # the random value of a ClientHello
+print(hello(), flush=True)
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        print(hello(), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print(hello())
+"""
+
+
+def test_forks_that_share_a_context_share_no_random_values() -> None:
+    done = subprocess.run([sys.executable, "-c", HELLOS], capture_output=True, text=True, timeout=within(20))
+
+    hellos = done.stdout.split()
+    assert len(hellos) == len(set(hellos)) == 4, done.stderr
+    assert {len(hello) for hello in hellos} == {64}
 
 
 def test_tls_goes_through_a_proxy_to_the_server(authority: Authority) -> None:
