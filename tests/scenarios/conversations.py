@@ -46,6 +46,7 @@ FAILING: Final = (
 )
 HARMLESS: Final = ("coalesce", "fragment", "unknown_events", "other_sse_forms")
 REFUSALS: Final = (403, 404, 426, 426, 429, 503)
+CONNECTION_LIMIT: Final = b"websocket_connection_limit_reached"
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Scene:
             return True
         self.tally.failures[status] += 1
         provoked = plan.may_fail or plan.reply.rejection is not None or plan.continues_itself or dealt.turned_away
-        if not provoked:
+        if not (provoked or self._was_refused_twice(stream)):
             self.differs(f"turn {name} was refused unprovoked")
         return False
 
@@ -190,6 +191,11 @@ class Scene:
             return False
         self.owed[fault] -= 1
         return self.owed[fault] >= 0
+
+    def _was_refused_twice(self, stream: Stream) -> bool:
+        """Say whether a turn met two refusals of its socket that were armed for earlier ones: the second one is told."""
+        refused = stream._terminal is not None and CONNECTION_LIMIT in stream._terminal
+        return refused and stream.metadata["delivery_attempts"] == 2 and self.owed["connection_limit"] >= 2
 
     def _is_left_alone(self, key: str) -> bool:
         """Say whether a key's connection may still be within its window; what the machine needs besides is allowed for."""
@@ -432,6 +438,7 @@ class Conversation:
 
     def _connection_is_refused(self, _: Plan) -> None:
         self._scene.sim.inject(FAULTS["connection_limit"]())
+        self._scene.owed["connection_limit"] += 1
 
     def _upgrade_is_refused(self, plan: Plan) -> None:
         """Refuse the next upgrade; mostly this turn is the one that needs it."""
