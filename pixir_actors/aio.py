@@ -30,8 +30,10 @@ from pixir_actors.status import ConnectionStatus, SystemStatus
 from pixir_actors.stream import Received
 from pixir_actors.system.runtime import Runtime
 
-AT_ONCE: Final = 256 * 1024
-"""Bytes of a body up to which a request is built in the loop's thread: it takes no longer than to start another one."""
+AT_ONCE: Final = 1024 * 1024
+"""Bytes of a body up to which a request is built and sent in the loop's thread: one that was a mapping is only copied."""
+PARSED_AT_ONCE: Final = 16 * 1024
+"""The same for one that has to be parsed: less than half a millisecond, whatever is in it."""
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -249,7 +251,7 @@ class AsyncStream(Received):
     ) -> None:
         super().__init__()
         self._client = client
-        self._asked = (key, request, purpose, options)
+        self._asked: tuple[Any, Any, Purpose, dict[str, Any]] = (key, request, purpose, options)
         self._call: Call | None = None
         self._side: LoopSide | None = None
         self._begun: asyncio.Future[None] | None = None
@@ -312,6 +314,8 @@ class AsyncStream(Received):
         """Submit the request, if it was not, and wait until it is."""
         if self._reader is not None:
             return
+        if self._ended:
+            raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
         try:
             if self._begun is None:
                 client, self._side = self._client.opened()
@@ -327,8 +331,9 @@ class AsyncStream(Received):
             self._reader = LoopReader(self._call, self._side)
 
     def _submit_at_once(self, client: Client) -> bool:
-        """Submit the request here and now, where nothing has to be waited for and nothing large to be parsed."""
-        if len(getattr(self._asked[1], "body", b"")) > AT_ONCE:  # what is no request at all is refused below
+        """Submit the request here and now, where nothing has to be waited for and nothing large to be read or copied."""
+        request = self._asked[1]
+        if isinstance(request, Request) and len(request.body) > (PARSED_AT_ONCE if request.field_names is None else AT_ONCE):
             return False
         self._call = client.prepare(*self._asked)
         return self._call.submit_at_once()

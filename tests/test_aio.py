@@ -18,10 +18,10 @@ from thespian.actors import ActorSystem
 
 from pixir_actors import AsyncClient, AsyncStream, Client, Data, Event, PixirError, Request, Settings, StreamError
 from pixir_actors.actors import messages as m
-from pixir_actors.aio import AT_ONCE
+from pixir_actors.aio import AT_ONCE, PARSED_AT_ONCE
 from pixir_actors.channel.frame import FrameType
 from pixir_actors.dispatch.loop import MESSENGERS, WORKERS
-from pixir_actors.errors import ErrorCode, InvalidRequest, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, SystemStartFailed
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from pixir_actors.system.embedded import EmbeddedSystem
 from tests.conftest import children, until, within
@@ -479,9 +479,18 @@ def test_nothing_that_may_block_is_called_in_the_loop_s_thread(run: Run) -> None
     assert loops_thread not in set.union(*link.threads.values(), made_in)
 
 
-@pytest.mark.parametrize("size", [0, AT_ONCE + 1], ids=["small", "large"])
-def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_is_large(
-    link: FakeLink, town: Town, run: Run, size: int
+@pytest.mark.parametrize(
+    ("size", "mapping", "at_once"),
+    [
+        (0, True, True),
+        (PARSED_AT_ONCE, True, True),
+        (AT_ONCE, True, False),
+        (0, False, True),
+        (PARSED_AT_ONCE, False, False),
+    ],
+)
+def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_takes_long_to_build(
+    link: FakeLink, town: Town, run: Run, size: int, mapping: bool, at_once: bool
 ) -> None:
     sent_in: list[int] = []
     take = link.send
@@ -492,6 +501,8 @@ def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_is
         return take(connection_id, *parts, request_id=request_id)
 
     request = Request("ws://127.0.0.1/v1/responses", {}, {"model": "m", "input": "x" * size})
+    if not mapping:
+        request = Request(request.url, {}, request.body)
 
     async def used() -> int:
         async with over(link) as client:
@@ -503,8 +514,40 @@ def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_is
 
     loops_thread = run(used())
     assert len(sent_in) == 1
-    assert (sent_in[0] == loops_thread) == (size == 0)
+    assert (sent_in[0] == loops_thread) == at_once
     assert link.questions(m.Submit) == []
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["warm", "cold"])
+def test_what_was_cancelled_before_it_began_is_never_sent(link: FakeLink, town: Town, run: Run, known: bool) -> None:
+    async def used() -> None:
+        async with over(link) as client:
+            if known:
+                await (await client.stream("a", REQUEST)).cancel()
+                link.alive, link.channels_take = {"c-1"}, True
+            link.asked.clear()
+            stream = client.stream("a", REQUEST)
+            await stream.cancel()
+            with pytest.raises(StreamError) as caught:
+                await stream
+            assert (caught.value.code, caught.value.delivery) == (ErrorCode.CANCELLED, Delivery.NOT_SENT)
+
+    run(used())
+    assert link.taken == []
+    assert link.questions(m.Submit) == []
+
+
+class Impostor:
+    body = None
+
+
+def test_what_is_no_request_is_refused_by_name(link: FakeLink, town: Town, run: Run) -> None:
+    async def used() -> None:
+        async with over(link) as client:
+            with pytest.raises(InvalidRequest, match="request is a Impostor"):
+                await client.stream("a", Impostor())  # type: ignore[arg-type]
+
+    run(used())
 
 
 async def heart(beats: list[float]) -> None:

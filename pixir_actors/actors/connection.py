@@ -41,10 +41,6 @@ from pixir_actors.transport.websocket import open_websocket
 
 LINGER: Final = 1.0
 """Seconds a retired connection stays, to send back those who still have its address."""
-CHANNEL_IDLE: Final = 60.0
-"""Seconds without a request after which a channel is closed with the next sweep."""
-SWEEP_INTERVAL: Final = CHANNEL_IDLE + 1.0
-"""Seconds between looks for idle channels and requesters that do not acknowledge: one look finds a channel left alone."""
 STASH_LIMIT: Final = 1000
 
 _ALARM: Final = "alarm"
@@ -214,16 +210,16 @@ class ConnectionActor(ShellActor):
             if self._reporter is not None:
                 self._reporter.due(self._conn)
         elif name == _SWEEP:
-            self._sweeping = self._outbox.sweep(now, unused_for=CHANNEL_IDLE)
+            self._sweeping = self._outbox.sweep(now)
             if self._sweeping:
-                self.wake_after(SWEEP_INTERVAL, _SWEEP)
+                self.wake_after(self._outbox.sweep_interval, _SWEEP)
         elif name == _EXIT:
             self.end()
 
     def _sweep_later(self) -> None:
         if not self._sweeping:
             self._sweeping = True
-            self.wake_after(SWEEP_INTERVAL, _SWEEP)
+            self.wake_after(self._outbox.sweep_interval, _SWEEP)
 
     # The machine
 

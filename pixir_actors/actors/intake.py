@@ -23,7 +23,7 @@ class Intake:
 
     def __init__(self) -> None:
         self._parsed: payload.Parsed | None = None
-        self._identity: tuple[Headers, str | None] | None = None
+        self._identity: tuple[Secret[Headers], str | None] | None = None
         self._fingerprint = self._bearer = ""
 
     def prepare(self, submit: Submit) -> Prepared:
@@ -37,7 +37,7 @@ class Intake:
         try:
             parsed = payload.parse(submit.body.reveal(), self._parsed)
             endpoint = fingerprint.endpoint(submit.url.reveal(), allow_plaintext=submit.settings.allow_plaintext)
-            self._identify(submit.headers.reveal(), submit.settings.identity)
+            self._identify(submit.headers, submit.settings.identity)
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidRequest):
                 raise
@@ -45,11 +45,11 @@ class Intake:
         self._parsed = parsed
         return Prepared(submit, parsed, endpoint, self._fingerprint, self._bearer)
 
-    def _identify(self, headers: Headers, identity: str | None) -> None:
+    def _identify(self, headers: Secret[Headers], identity: str | None) -> None:
         if self._identity != (headers, identity):
             self._identity = None
-            self._bearer = fingerprint.bearer(headers)
-            self._fingerprint = fingerprint.fingerprint(headers, identity)
+            self._bearer = fingerprint.bearer(headers.reveal())
+            self._fingerprint = fingerprint.fingerprint(headers.reveal(), identity)
             self._identity = headers, identity
 
 

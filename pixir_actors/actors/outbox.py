@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pixir_actors.actors.messages import Batch, Submit
 from pixir_actors.actors.sink import ChannelSink, MessageSink, Sink
@@ -12,6 +12,13 @@ from pixir_actors.actors.watch import Watch
 from pixir_actors.channel.frame import Frame, FrameType, encode, encode_events
 from pixir_actors.channel.sender import Sender
 from pixir_actors.core.server_event import Tag
+
+UNUSED: Final = 60.0
+"""Seconds without a request after which a channel, or a requester, is let go of with the next sweep."""
+CHANNEL_SWEEP: Final = UNUSED + 1.0
+"""Seconds between two sweeps while only channels are open: their ends are heard at once."""
+REQUESTER_SWEEP: Final = 15.0
+"""The same while there are requesters, of whom nothing is heard when they end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +171,22 @@ class Outbox:
         self._frames.pop(sink, None)
         self._used_at.pop(sink, None)
 
-    def sweep(self, now: float, *, unused_for: float) -> bool:
+    @property
+    def sweep_interval(self) -> float:
+        """Seconds until the next sweep. A connection that only clients use, and that is left alone, wakes seldom for it."""
+        return REQUESTER_SWEEP if self._requesters else CHANNEL_SWEEP
+
+    def sweep(self, now: float) -> bool:
         """Close sinks that nobody waits at, and report those that have gone; say whether any is left.
 
         Args:
             now: Monotonic seconds.
-            unused_for: Seconds for which nothing was written to a sink that is closed.
         """
         sinks: list[Sink] = [*self._channels.values(), *self._requesters]
         for sink in sinks:
             if sink.gone(now):
                 self._on_gone(sink)
-            elif not self.of_sink(sink) and not sink.buffered() and now - self._used_at[sink] >= unused_for:
+            elif not self.of_sink(sink) and not sink.buffered() and now - self._used_at[sink] >= UNUSED:
                 self.drop(sink)
         return bool(self._channels or self._requesters)
 

@@ -52,7 +52,6 @@ class ChannelSink:
     ) -> None:
         self._sender, self._watch = sender, watch
         self._on_gone, self._on_drained, self._on_frame = on_gone, on_drained, on_frame
-        self._writing = False
         self._heard: deque[Frame] = deque()
         watch.add(sender.fileno(), self._ready)
         self._wait_for_room()
@@ -115,10 +114,7 @@ class ChannelSink:
         if self._sender.closed:
             self._lost()
             return
-        wanted = self.buffered() > 0
-        if wanted != self._writing:
-            self._writing = wanted
-            self._watch.writing(self._sender.fileno(), wanted)
+        self._watch.writing(self._sender.fileno(), self.buffered() > 0)
 
     def _lost(self) -> None:
         # Only noted here: the connection deals with it when it is done with what it is doing.

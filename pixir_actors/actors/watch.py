@@ -46,8 +46,8 @@ class Watch:
         """Wait for `fd` to be writable as well, or no more. It costs nothing where that is so already."""
         if wanted == (fd in self._writing):
             return
-        (self._writing.add if wanted else self._writing.discard)(fd)
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        (self._writing.add if wanted else self._writing.discard)(fd)
 
     def remove(self, fd: int) -> None:
         """Forget `fd`; call before it is closed."""

@@ -9,6 +9,7 @@
     listener.py   the client's end: sockets and the one thread that reads them
     exchange.py   which frame goes to which inbox, who is lost with a channel, when a channel is left unread
     inbox.py      where a consumer waits for the frames of one request
+    line.py       one accepted socket, and what is still to be written to it
     local.py      the socket's directory, and whose process the peer is
 
 No Thespian, no policy, and no payload is ever logged.

@@ -20,9 +20,9 @@ OWN_CONTINUATION: Final = ("previous_response_id", "conversation")
 WEBSOCKET_ONLY: Final = ("type", "stream_id")
 """Fields of the WebSocket's envelope, which an HTTP endpoint does not know."""
 
-
 _ENVELOPE: Final = b'"type":"response.create","store":false}'
 _TOUCHED: Final = frozenset({"type", "store", "stream", *OWN_CONTINUATION})
+
 
 class Parsed(NamedTuple):
     """A full payload that has been read.
@@ -124,7 +124,7 @@ def _grown(body: bytes, before: Parsed) -> Parsed | None:
         return None
     try:
         items = orjson.loads(b"".join((b"[", memoryview(body)[end + 1 : len(body) - behind], b"]")))
-        orjson.dumps(items)  # as in `parse`
+        orjson.dumps([items])  # as in `parse`, and as deep as they stand there
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not items:

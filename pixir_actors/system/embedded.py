@@ -105,13 +105,14 @@ class EmbeddedSystem:
             SystemStartFailed: It did not start; the text says why. Nothing is left running.
         """
         key = key or secrets.token_bytes(KEY_BYTES)
+        ca_file = named_ca_file(os.environ)
         config = {
             "key": key.hex(),
             "host": os.getpid(),
             "path": python_path(import_paths or ()),
             "port": port,
             "log": None if log is None else [log.level, log.fd],
-            "ca_file": named_ca_file(os.environ),
+            "ca_file": None if ca_file is None else os.path.abspath(ca_file),  # the guardian has another working directory
         }
         guardian = GuardianProcess(time.monotonic() + start_timeout, [] if log is None else [log.fd])
         try:

@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing.process
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -48,12 +49,12 @@ class Fork:
 
     def is_alive(self) -> bool:
         """Say whether it runs, or is stopped; one that has ended is collected. To be asked by its parent."""
-        if not self._ended:
+        if not self._ended and self.pid:
             try:
                 self._ended = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
             except ChildProcessError:  # somebody else has collected it
                 self._ended = True
-        return not self._ended
+        return bool(self.pid) and not self._ended
 
     def join(self, timeout: float | None = None) -> None:
         """Return at once: only those are joined that have ended."""
@@ -94,10 +95,14 @@ def _children() -> set[Any]:
 
 
 def _end_after(work: Callable[..., object], arguments: tuple[Any, ...]) -> NoReturn:
-    """Do the work of a new process, then end it. Nothing of what its parent wants done at its own end is done."""
+    """Do the work of a new process, wait for the threads that it has left, then end it.
+
+    Nothing is done of what its parent wants done at its own end, nor of what `multiprocessing` or `atexit` were told here.
+    """
     code = 1
     try:
         work(*arguments)
+        vars(threading)["_shutdown"]()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

@@ -169,8 +169,9 @@ def _share_memory(ca_file: str | None) -> None:
     gc.freeze()
     # What a parent has come to hold since: a collection in its child would go through all of it.
     os.register_at_fork(after_in_child=gc.freeze)
-    # Each look-up of a method that takes another's place in this cache lets go of its name, wherever that is.
-    os.register_at_fork(before=sys._clear_type_cache)
+    # A method that is looked up takes another's place in this cache, and the count of that one's name is written, which may
+    # lie on any page. Later versions of Python have no such call.
+    os.register_at_fork(before=getattr(sys, "_clear_type_cache", gc.freeze))
 
 
 def _have_refusals_told() -> None:

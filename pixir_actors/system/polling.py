@@ -17,6 +17,15 @@ EVENT_READ: Final = 1
 EVENT_WRITE: Final = 2
 
 
+LONGEST: Final = 24 * 3600.0
+"""Seconds after which a wait ends with nothing, to be repeated: poll(2) knows no more than 24 days."""
+
+
+def milliseconds(timeout: float | None) -> int | None:
+    """Return a wait as poll(2) takes it; rounded up, because one that is too short is repeated again and again."""
+    return None if timeout is None else max(0, math.ceil(min(timeout, LONGEST) * 1000))
+
+
 class Key(NamedTuple):
     """Of a `selectors.SelectorKey`, what the transport looks at."""
 
@@ -40,7 +49,7 @@ class DefaultSelector:
         self._wanted[fd] = self._wanted.get(fd, 0) | events
 
     def select(self, timeout: float | None = None) -> list[tuple[Key, int]]:
-        """Wait until a descriptor is ready, at most `timeout` seconds.
+        """Wait until a descriptor is ready, at most `timeout` seconds, and a day.
 
         Raises:
             OSError: EBADF, when one of the descriptors is closed.
@@ -48,8 +57,7 @@ class DefaultSelector:
         poll = select.poll()
         for fd, events in self._wanted.items():
             poll.register(fd, select.POLLIN * bool(events & EVENT_READ) | select.POLLOUT * bool(events & EVENT_WRITE))
-        # Rounded up, as the standard library's selectors do: a wait that is too short is repeated again and again.
-        found = poll.poll(None if timeout is None else max(0, math.ceil(timeout * 1000)))
+        found = poll.poll(milliseconds(timeout))
         return [(Key(fd), self._meaning(fd, events)) for fd, events in found]
 
     def close(self) -> None:

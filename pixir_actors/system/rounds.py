@@ -8,7 +8,6 @@ after a while it finds its memory in no cache, which costs more than what it doe
 
 from __future__ import annotations
 
-import math
 import select
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,8 @@ from thespian.system.transport import (
     Thespian__Run_Terminated,
     TransmitOnly,
 )
+
+from pixir_actors.system.polling import milliseconds
 
 
 class Note(ReceiveEnvelope):
@@ -79,8 +80,7 @@ def _wait(transport: Any, delay: float | None) -> list[int] | None:
             poll.register(fd, select.POLLIN)
     except ValueError:  # a watch that was closed: the original finds out which
         return None
-    # Rounded up: a wait that is too short is repeated again and again.
-    found = poll.poll(None if delay is None else math.ceil(delay * 1000))
+    found = poll.poll(milliseconds(delay))
     ready = [fd for fd, events in found if events == select.POLLIN and fd in transport._watches]
     return ready if len(ready) == len(found) else None
 

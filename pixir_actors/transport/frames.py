@@ -88,6 +88,8 @@ class MessageReader:
             messages.append(data[begin:end])
             at = end
         self._at = at
+        if at == size:
+            self._data, self._at = b"", 0  # nobody may ask for more for a long time
         return len(messages) - before
 
     def next(self) -> tuple[int, bytes] | None:

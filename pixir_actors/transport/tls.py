@@ -27,7 +27,7 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
 
     Args:
         ca_file: PEM file of the only authorities to trust, or None for OpenSSL's defaults. It is loaded again when it
-            has changed.
+            has changed; of a directory of authorities only what is added and removed is noticed.
 
     Raises:
         Refused: The file is missing, cannot be read or holds no certificate (reason "ca_file").

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pixir_actors.actors.messages import Batch, Submit
-from pixir_actors.actors.outbox import Outbox
+from pixir_actors.actors.outbox import UNUSED, Outbox
 from pixir_actors.actors.sink import UNACKNOWLEDGED, Sink
 from pixir_actors.actors.watch import Watch
 from pixir_actors.channel import ChannelUnavailable, Listener
@@ -21,7 +22,7 @@ from tests.channel.conftest import get
 from tests.conftest import until, within
 
 NOW = 100.0
-IDLE = 60.0
+
 
 
 class Box:
@@ -177,15 +178,15 @@ def test_a_requester_that_does_not_acknowledge_is_reported_by_the_sweep(box: Box
     ticket = box.outbox.hold(submit(1), "asker")
     box.outbox.put(ticket.number, FrameType.DATA, b"x")
     box.outbox.flush(NOW)
-    assert box.outbox.sweep(NOW + UNACKNOWLEDGED, unused_for=IDLE) is True
+    assert box.outbox.sweep(NOW + UNACKNOWLEDGED) is True
     assert box.gone == []
 
-    assert box.outbox.sweep(NOW + UNACKNOWLEDGED + 1, unused_for=IDLE) is True
+    assert box.outbox.sweep(NOW + UNACKNOWLEDGED + 1) is True
 
     [sink] = box.gone
     assert box.outbox.of_sink(sink) == [ticket], "it is still held: who listens decides what becomes of it"
     box.outbox.drop(sink)
-    assert box.outbox.sweep(NOW + 1000, unused_for=IDLE) is False
+    assert box.outbox.sweep(NOW + 1000) is False
 
 
 def test_the_sweep_drops_whom_nobody_has_owed_anything_for_a_while(box: Box) -> None:
@@ -193,17 +194,26 @@ def test_the_sweep_drops_whom_nobody_has_owed_anything_for_a_while(box: Box) -> 
     box.outbox.put(ticket.number, FrameType.FINISHED)
     box.outbox.flush(NOW)
     box.outbox.acknowledged("asker", 1, NOW)
-    assert box.outbox.sweep(NOW + IDLE - 0.1, unused_for=IDLE) is True, "the next request may come soon"
+    assert box.outbox.sweep(NOW + UNUSED - 0.1) is True, "the next request may come soon"
 
     again = box.outbox.hold(submit(2), "asker")
     assert again.sink is ticket.sink
     box.outbox.put(again.number, FrameType.FINISHED)
     box.outbox.flush(NOW + 30)
     box.outbox.acknowledged("asker", 2, NOW + 30)
-    assert box.outbox.sweep(NOW + 30 + IDLE - 0.1, unused_for=IDLE) is True, "it was used in between"
+    assert box.outbox.sweep(NOW + 30 + UNUSED - 0.1) is True, "it was used in between"
 
-    assert box.outbox.sweep(NOW + 30 + IDLE, unused_for=IDLE) is False
+    assert box.outbox.sweep(NOW + 30 + UNUSED) is False
     assert box.gone == []
+
+
+def test_sweeps_are_seldom_while_only_clients_are_there(box: Box, listener: Listener) -> None:
+    """The end of a channel is heard at once; that of an actor is not."""
+    box.outbox.hold(replace(submit(1), channel=listener.path), None)
+    assert box.outbox.sweep_interval > UNUSED
+    box.outbox.hold(submit(2), "asker")
+
+    assert box.outbox.sweep_interval * 2 < UNACKNOWLEDGED
 
 
 def test_the_sweep_leaves_a_receiver_that_has_not_taken_everything(box: Box) -> None:
@@ -211,7 +221,7 @@ def test_the_sweep_leaves_a_receiver_that_has_not_taken_everything(box: Box) -> 
     for ticket in tickets:
         box.outbox.put(ticket.number, FrameType.FINISHED)
         box.outbox.flush(NOW)  # the second batch waits until the first is acknowledged
-    assert box.outbox.sweep(NOW + 10, unused_for=5) is True
+    assert box.outbox.sweep(NOW + UNACKNOWLEDGED) is True
 
     box.outbox.acknowledged("asker", 1, NOW + 10)
     assert [frame.request_id for frame in box.frames("asker")] == [1, 2]
@@ -242,7 +252,7 @@ def test_a_channel_that_cannot_be_opened_holds_nothing(box: Box) -> None:
 
     assert caught.value.reason == "gone"
     assert list(box.outbox) == []
-    assert box.outbox.sweep(NOW, unused_for=IDLE) is False
+    assert box.outbox.sweep(NOW) is False
 
 
 @pytest.fixture
@@ -276,13 +286,13 @@ def test_the_sweep_closes_a_channel_that_nobody_waits_at(box: Box, listener: Lis
     inbox = listener.open(1, max_buffered_bytes=100_000)
     inbox.bind("c-1")
     ticket = box.outbox.hold(on_channel(1, listener), None)
-    assert box.outbox.sweep(NOW + 1000, unused_for=IDLE) is True, "a request waits at it"
+    assert box.outbox.sweep(NOW + 1000) is True, "a request waits at it"
 
     box.outbox.put(ticket.number, FrameType.FINISHED)
     box.outbox.flush(NOW + 1000)
-    assert box.outbox.sweep(NOW + 1000 + IDLE - 0.1, unused_for=IDLE) is True, "the next request may come soon"
+    assert box.outbox.sweep(NOW + 1000 + UNUSED - 0.1) is True, "the next request may come soon"
     assert lost == []
-    assert box.outbox.sweep(NOW + 1000 + IDLE, unused_for=IDLE) is False
+    assert box.outbox.sweep(NOW + 1000 + UNUSED) is False
 
     assert until(lambda: lost == ["c-1"])
     assert len(watch) == 0

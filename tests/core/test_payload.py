@@ -238,6 +238,13 @@ def test_behind_a_body_with_a_name_in_it_twice_nothing_is_taken_as_read(twice: b
             assert outcome(text, before) == outcome(text, None)
 
 
+@pytest.mark.parametrize("levels", range(248, 257))
+def test_new_items_are_refused_at_the_depth_at_which_a_whole_body_is(levels: int) -> None:
+    deep = b'{"model":"gpt","input":["a","b",' + b"[" * levels + b"]" * levels + b"]" + IN_ENVELOPE
+
+    assert outcome(deep, parse(FIRST)) == outcome(deep, None)
+
+
 NAMES = st.sampled_from(["", "input", "model", "n", "stream", "store", "type", "conversation"])
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

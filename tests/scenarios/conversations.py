@@ -148,6 +148,8 @@ class Scene:
                 for event in stream:
                     seen += isinstance(event, Data)
                     if seen == plan.leave_after:
+                        if "fallback_reason" in stream.metadata:
+                            self._troubled[key] = time.monotonic()
                         return False
         except StreamError as error:
             self._failed(key, error, plan, name)

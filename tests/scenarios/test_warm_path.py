@@ -24,8 +24,8 @@ from tests.scenarios.conftest import plain_thespian
 Talk = Callable[..., Caller]
 
 RESTLESS = """
-from pixir_actors.actors import connection
-connection.CHANNEL_IDLE, connection.SWEEP_INTERVAL = 0.0, 0.005
+from pixir_actors.actors import outbox
+outbox.UNUSED, outbox.CHANNEL_SWEEP = 0.0, 0.005
 """
 """Connections that close a channel as soon as nobody waits at it; they are forks of who starts the system."""
 

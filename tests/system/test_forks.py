@@ -42,6 +42,25 @@ def test_a_fork_ends_with_its_work_and_says_how_it_went() -> None:
     assert "ValueError" in done.stderr
 
 
+LATE = """
+import os, threading
+from pixir_actors.system.forks import Fork
+def leave_a_thread():
+    last = threading.Event()
+    threading.Thread(target=lambda: last.wait(0.2) or print("done")).start()
+child = Fork(leave_a_thread)
+assert not child.is_alive()
+child.start()
+os.waitpid(child.pid, 0)
+"""
+
+
+def test_a_fork_waits_for_its_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=within(20))
+
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 def test_a_fork_lives_until_it_has_ended_also_when_it_is_stopped() -> None:
     ends, end = os.pipe()
     child = Fork(os.read, (ends, 1))

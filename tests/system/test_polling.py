@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pixir_actors.system.polling import EVENT_READ, EVENT_WRITE, DefaultSelector
+from pixir_actors.system.polling import EVENT_READ, EVENT_WRITE, DefaultSelector, milliseconds
 from tests.conftest import within
 
 
@@ -98,3 +98,9 @@ def test_a_closed_descriptor_is_an_error_that_the_transport_knows() -> None:
 def test_a_negative_number_is_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
         DefaultSelector().register(-1, EVENT_READ)
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(None, None), (-1.0, 0), (0.0001, 1), (1e8, 86_400_000)])
+def test_no_wait_is_longer_than_the_system_knows(timeout: float | None, waits: int | None) -> None:
+    """A connection may be idle for a year; poll(2) refuses what is beyond 24 days."""
+    assert milliseconds(timeout) == waits
