@@ -464,12 +464,11 @@ def test_that_a_request_is_on_its_way_is_no_sign_of_life(
     assert (len(link.questions(m.Probe)), clock.now - began) == (1, PROBE_AFTER)
 
 
-def test_what_is_known_of_its_way_by_then_counts_when_it_does_not_answer(
+def test_what_is_known_of_its_way_by_then_counts_when_the_channel_breaks(
     dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock
 ) -> None:
-    town.probed.append(None)
-    town.examined.extend([None] * 2)
-    made = call(dispatcher, [QUEUED, SENDING])
+    town.probed.append(False)
+    made = call(dispatcher, [QUEUED, SENDING], ChannelLost(BROKEN))
     link.sources[0].takes = [PROBE_AFTER]
 
     assert failing(made).delivery is Delivery.AMBIGUOUS
