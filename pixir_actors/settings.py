@@ -138,7 +138,7 @@ class Settings:
     timeout: float | None = None
     """Seconds for the whole request, waiting included."""
     keepalive_interval: float | None = 25.0
-    """Seconds of silence after which a ping is sent, between turns and during them."""
+    """Seconds of silence after which a ping is sent, or up to a hundredth earlier, between turns and during them."""
     pong_timeout: float | None = 20.0
     """Seconds after a ping within which any frame must arrive."""
     idle_close_after: float | None = 1800.0

@@ -6,6 +6,7 @@ replays), X12, X13, X14, X15, P6. How a connection ends: test_lifecycle_end.py.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -108,13 +109,33 @@ def test_a_ping_goes_out_after_each_interval_of_silence() -> None:  # T17, C56 f
 def test_any_frame_is_a_pong_and_the_interval_starts_anew() -> None:
     machine = warm(keepalive_interval=10.0, pong_timeout=4.0)
     for count in range(3):
-        machine.wait(9.9)
+        machine.wait(9.8)
         assert pings(machine) == count
-        machine.wait(0.2)
+        machine.wait(0.3)
         assert pings(machine) == count + 1
         machine.receive(*[RATE_LIMITS] * (count % 2))
 
     assert machine.conn.state is State.IDLE
+
+
+def test_connections_ping_together_and_none_later_than_it_should() -> None:
+    """Fifty that were last used in the same five seconds ping at fifty moments, unless they agree on some."""
+    draw, moments = random.Random(7), set()
+    for _ in range(50):
+        machine = warm(keepalive_interval=100.0, pong_timeout=None)
+        machine.wait(draw.uniform(0, 5))
+        machine.receive(RATE_LIMITS)
+        seen = machine.now
+        machine.wait(98.9)
+        assert pings(machine) == 0
+        alarm = machine.conn.alarm
+        assert alarm is not None
+        machine.wait(100.0 - 98.9)
+        assert pings(machine) == 1
+        assert seen + 99.0 <= alarm.at <= seen + 100.0
+        moments.add(round(alarm.at, 3))
+
+    assert len(moments) <= 7
 
 
 def test_an_idle_connection_wakes_to_ping_and_for_nothing_else() -> None:
