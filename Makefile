@@ -45,11 +45,14 @@ examples: $(INSTALLED) ## every example, one after another
 oracle: $(INSTALLED) ## 20,000 random conversations: what the model saw against what the caller meant
 	$(BIN)/python -m tests.long.oracle $(ARGS)
 
-bench: $(BENCHED) ## side by side with its peers, as ratios (six minutes); ARGS="--quick", "--case burst turns --peer openai"
+bench: $(BENCHED) ## side by side with its peers, as ratios (four minutes); ARGS="--quick", "--case burst turns --peer openai"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-report: $(BENCHED) ## the same, and docs/performance.md with its plots written from it
-	$(BIN)/python -m benchmarks --report docs/performance.md $(ARGS)
+bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/performance.md with its plots (ten minutes)
+	mkdir -p build
+	$(BIN)/python -m benchmarks --json build/quiet.json $(ARGS)
+	$(BIN)/python -m benchmarks --busy --json build/busy.json $(ARGS)
+	$(BIN)/python -m benchmarks.report build/quiet.json --busy build/busy.json --to docs/performance.md
 
 profile: $(BENCHED) ## where the time of a warm turn goes, process by process
 	$(BIN)/python -m benchmarks.profile $(ARGS)

@@ -117,7 +117,8 @@ def _times(peer: Peer, ask: Ask, turns: int, names: dict[int, str], url: str) ->
 
 def _summary(records: Sequence[Record]) -> str:
     whole, first = ([r.seconds * 1e3 for r in records], [r.first_after * 1e3 for r in records])
-    return f"{median(whole):.2f} ms each, first event {median(first):.2f} ms (p99 {percentile(first, 99):.2f})"
+    each = f"{median(whole):.2f} ms each at the median, {sum(whole) / len(whole):.2f} on average"
+    return f"{each}, first event {median(first):.2f} ms (p99 {percentile(first, 99):.2f})"
 
 
 def _calls(peer: Peer, ask: Ask, turns: int, names: dict[int, str], url: str) -> Table:

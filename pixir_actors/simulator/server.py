@@ -207,8 +207,10 @@ class Simulator:
         self._call(lambda: self._peer(connection).wire.close(code, reason))
 
     def abort_connection(self, connection: int | None = None) -> None:
-        """Reset a connection (RST), also in the middle of a response. Raises LookupError as `push`."""
+        """Reset a connection (RST), also in the middle of a response; it has left when this returns. Raises LookupError as
+        `push`."""
         self._call(lambda: self._peer(connection).wire.abort())
+        self._call(lambda: None)  # asyncio closes the socket in its next round
 
     def evict(self, response_id: str | None = None) -> None:
         """Forget a response, or all, on every connection and in the store of `store: true`."""

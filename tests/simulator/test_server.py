@@ -66,6 +66,15 @@ def test_a_response_can_be_closed_in_the_middle() -> None:
         assert sim.turns[0].status == "disconnected"
 
 
+def test_a_reset_has_left_when_the_call_returns() -> None:
+    """Or the next request is written before it comes, and nobody knows whether it ran."""
+    for _ in range(20):
+        with Simulator() as sim, connected(sim):
+            [peer] = [peer for peer in sim._peers if peer.upgraded]
+            sim.abort_connection()
+            assert peer.wire.gone.is_set()
+
+
 def test_a_connection_can_be_reset() -> None:
     with Simulator() as sim, connected(sim) as client:
         sim.abort_connection()
