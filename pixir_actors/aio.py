@@ -19,6 +19,7 @@ from typing import Any, Final, Self, TypeVar
 from pixir_actors.channel.frame import Frame
 from pixir_actors.client import Client
 from pixir_actors.core.key import Key
+from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.loop import LoopReader, LoopSide, result_of
@@ -31,7 +32,7 @@ from pixir_actors.stream import Received
 from pixir_actors.system.runtime import Runtime
 
 AT_ONCE: Final = 1024 * 1024
-"""Bytes of a body up to which a request is built and sent in the loop's thread: one that was a mapping is only copied."""
+"""Bytes of a body up to which a request is built and sent in the loop's thread, where that is only to copy it."""
 PARSED_AT_ONCE: Final = 16 * 1024
 """The same for one that has to be parsed: less than half a millisecond, whatever is in it."""
 
@@ -255,6 +256,7 @@ class AsyncStream(Received):
         self._call: Call | None = None
         self._side: LoopSide | None = None
         self._begun: asyncio.Future[None] | None = None
+        self._refused: PixirError | None = None
         self._reader: LoopReader | None = None
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -315,7 +317,7 @@ class AsyncStream(Received):
         if self._reader is not None:
             return
         if self._ended:
-            raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
+            raise self._refused or StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
         try:
             if self._begun is None:
                 client, self._side = self._client.opened()
@@ -323,8 +325,8 @@ class AsyncStream(Received):
                     self._begun = self._side.run(partial(self._submit, client))
             if self._begun is not None:
                 await result_of(self._begun)
-        except PixirError:
-            self._ended = True
+        except PixirError as error:
+            self._ended, self._refused = True, error
             raise
         if self._reader is None:  # of several tasks that waited for it, one is the first
             assert self._call is not None and self._side is not None
@@ -333,7 +335,8 @@ class AsyncStream(Received):
     def _submit_at_once(self, client: Client) -> bool:
         """Submit the request here and now, where nothing has to be waited for and nothing large to be read or copied."""
         request = self._asked[1]
-        if isinstance(request, Request) and len(request.body) > (PARSED_AT_ONCE if request.field_names is None else AT_ONCE):
+        most = AT_ONCE if isinstance(request, Request) and is_ready(request.field_names) else PARSED_AT_ONCE
+        if isinstance(request, Request) and len(request.body) > most:
             return False
         self._call = client.prepare(*self._asked)
         return self._call.submit_at_once()

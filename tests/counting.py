@@ -28,9 +28,9 @@ from benchmarks.contest import server
 from pixir_actors import Client, Data, Request
 
 ROW: Final = struct.Struct("=8Q")
-MESSAGES, PICKLED, SENDS, RECEIVES, PARSED, WRITTEN = range(6)
-ROUTINE: Final = frozenset({"StatusReport"})
-"""Messages that are sent by the clock, not by the turn."""
+MESSAGES, PICKLED, SENDS, RECEIVES, PARSED, WRITTEN, REPORTS = range(7)
+ROUTINE: Final = frozenset({"Report"})
+"""Messages that are sent by the clock, not by the turn: at most one a second."""
 TURNS: Final = 20
 BURST: Final = 2000
 FIRST: Final = 100_000
@@ -60,7 +60,9 @@ def wrap(counters: Counters) -> None:
         text = pickle.dumps(value, *rest)
         # (address, message), and the acknowledgements of the transport, which are no messages
         message = value[1] if isinstance(value, tuple) and len(value) == 2 else None
-        if type(message).__module__ == "pixir_actors.actors.messages" and type(message).__name__ not in ROUTINE:
+        if type(message).__name__ in ROUTINE:
+            counters.add(REPORTS)
+        elif type(message).__module__ in ("pixir_actors.actors.messages", "pixir_actors.actors.control"):
             counters.add(MESSAGES)
             counters.add(PICKLED, len(text))
         return text
@@ -122,7 +124,7 @@ class Conversation:
             self.turn(ask)
         after = {who: self._counters.of(pid) for who, pid in pids.items()}
         names = {"messages": MESSAGES, "pickled": PICKLED, "sends": SENDS, "receives": RECEIVES}
-        names |= {"parsed": PARSED, "written": WRITTEN}
+        names |= {"parsed": PARSED, "written": WRITTEN, "reports": REPORTS}
         return {
             f"{who} {name}": (after[who][at] - before[who][at]) / len(asks) for who in pids for name, at in names.items()
         }

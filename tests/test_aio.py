@@ -21,7 +21,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.aio import AT_ONCE, PARSED_AT_ONCE
 from pixir_actors.channel.frame import FrameType
 from pixir_actors.dispatch.loop import MESSENGERS, WORKERS
-from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, InvalidSettings, SystemStartFailed
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from pixir_actors.system.embedded import EmbeddedSystem
 from tests.conftest import children, until, within
@@ -480,17 +480,18 @@ def test_nothing_that_may_block_is_called_in_the_loop_s_thread(run: Run) -> None
 
 
 @pytest.mark.parametrize(
-    ("size", "mapping", "at_once"),
+    ("size", "mapping", "fields", "at_once"),
     [
-        (0, True, True),
-        (PARSED_AT_ONCE, True, True),
-        (AT_ONCE, True, False),
-        (0, False, True),
-        (PARSED_AT_ONCE, False, False),
+        (0, True, {}, True),
+        (PARSED_AT_ONCE, True, {}, True),
+        (PARSED_AT_ONCE, True, {"store": False}, False),
+        (AT_ONCE, True, {}, False),
+        (0, False, {}, True),
+        (PARSED_AT_ONCE, False, {}, False),
     ],
 )
 def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_takes_long_to_build(
-    link: FakeLink, town: Town, run: Run, size: int, mapping: bool, at_once: bool
+    link: FakeLink, town: Town, run: Run, size: int, mapping: bool, fields: dict[str, Any], at_once: bool
 ) -> None:
     sent_in: list[int] = []
     take = link.send
@@ -500,7 +501,7 @@ def test_over_an_open_channel_a_request_goes_from_the_loop_s_thread_unless_it_ta
             sent_in.append(threading.get_ident())
         return take(connection_id, *parts, request_id=request_id)
 
-    request = Request("ws://127.0.0.1/v1/responses", {}, {"model": "m", "input": "x" * size})
+    request = Request("ws://127.0.0.1/v1/responses", {}, {"model": "m", "input": "x" * size} | fields)
     if not mapping:
         request = Request(request.url, {}, request.body)
 
@@ -535,6 +536,17 @@ def test_what_was_cancelled_before_it_began_is_never_sent(link: FakeLink, town: 
     run(used())
     assert link.taken == []
     assert link.questions(m.Submit) == []
+
+
+def test_one_that_could_not_be_submitted_says_so_again(link: FakeLink, town: Town, run: Run) -> None:
+    async def used() -> None:
+        async with over(link) as client:
+            stream = client.stream("a", REQUEST, timeout=-1)
+            for _ in range(2):
+                with pytest.raises(InvalidSettings, match="timeout"):
+                    await stream
+
+    run(used())
 
 
 class Impostor:

@@ -27,6 +27,7 @@ LIMITS: Final = {
     ("turn", "client receives"): (1, 3),
     ("turn", "connection messages"): (0, 0),
     ("turn", "connection pickled"): (0, 0),
+    ("turn", "connection reports"): (0, 0.2),  # by the clock, and not by the turn
     ("turn", "connection sends"): (2, 4),  # to the provider, and what is known before and behind its answer
     ("turn", "connection receives"): (2, 8),
     # its JSON, of a conversation of 100 kB: the client writes it once, the connection reads what is new in it and the events

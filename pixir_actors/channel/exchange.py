@@ -261,11 +261,7 @@ class Exchange:
             self._close(self._dropped.popleft())
 
     def _take(self, channel: Channel, request_id: int, run: list[Frame]) -> Inbox | None:
-        """Give consecutive frames of one request to its inbox; return the inbox if its consumer is to know of them now.
-
-        That a request is held, or about to be sent, is for who asks what has become of it. Nobody waits for that, and a
-        thread that wakes just then is in the way of the connection.
-        """
+        """Give consecutive frames of one request to its inbox; return the inbox if it took them."""
         if request_id == 0:
             raise ChannelProtocolError("a frame about the channel itself came out of place")
         ended = run[-1][0] >= FrameType.FINISHED
@@ -278,7 +274,7 @@ class Exchange:
         inbox.put(run, ended=ended)
         if ended:
             self._detach(inbox)
-        return inbox if any(frame[0] > FrameType.SENDING for frame in reversed(run)) else None
+        return inbox
 
     def _feeds(self, channel: Channel, inbox: Inbox) -> bool:
         """Whether frames of this channel are the inbox's; its first frame decides, whatever it was bound to."""

@@ -123,8 +123,7 @@ def encode_events(request_id: int, events: Iterable[tuple[int, bytes]]) -> bytes
 class Decoder:
     """Incremental decoder of one direction of a channel.
 
-    Costs are linear in the bytes fed, whatever the cuts: a large frame is joined once, when it is complete, or grows in its
-    place (`room`).
+    Costs are linear in the bytes fed, whatever the cuts: a large frame is joined once, when it is complete.
 
     Args:
         max_payload: Bytes; a frame that announces more is refused when its header is seen.
@@ -136,7 +135,6 @@ class Decoder:
         self._views = to_connection
         self._first, self._last = _TO_CONNECTION if to_connection else _TO_CLIENT
         self._parts: list[bytes] = []
-        self._place: bytearray | None = None  # of a large frame, which is there as far as `_held` says
         self._held = 0
         self._wanted = HEADER_BYTES
         self._fault: str | None = None
@@ -150,9 +148,6 @@ class Decoder:
         """
         if self._fault is not None:
             raise ChannelProtocolError(self._fault)
-        room = self.room()
-        if room is not None:
-            return self._put(data, room)
         if self._parts:
             self._parts.append(data)
             self._held += len(data)
@@ -161,39 +156,12 @@ class Decoder:
             data = b"".join(self._parts)
         return self._split(data)
 
-    def room(self) -> memoryview | None:
-        """Return where the rest of a large frame is to be, for who can read it to there and says so with `filled`.
-
-        None while no large frame has begun; a client's decoder has none at any time.
-        """
-        return None if self._place is None else memoryview(self._place)[self._held :]
-
-    def filled(self, count: int) -> list[Frame]:
-        """Take so many bytes as put into the room; return the frame, if that was all of it."""
-        self._held += count
-        if self._place is None or self._held < self._wanted:
-            return []
-        place, self._place = self._place, None
-        return self._split(place)
-
-    def _put(self, data: bytes, room: memoryview) -> list[Frame]:
-        fits = min(len(data), len(room))
-        room[:fits] = data[:fits]
-        frames = self.filled(fits)
-        if fits == len(data):
-            return frames
-        try:
-            return frames + self.feed(data[fits:])
-        except ChannelProtocolError as error:
-            error.frames[:0] = frames
-            raise
-
     @property
     def missing(self) -> int:
         """Bytes that the frame that has begun is short of; 0 between two frames."""
         return self._wanted - self._held if self._held else 0
 
-    def _split(self, data: bytes | bytearray) -> list[Frame]:
+    def _split(self, data: bytes) -> list[Frame]:
         """Cut `data` into frames and keep what is left over. The hot path of a client process."""
         frames: list[Frame] = []
         append, unpack, new = frames.append, _HEADER.unpack_from, tuple.__new__
@@ -214,15 +182,10 @@ class Decoder:
             # Twice as fast as Frame(...), whose __new__ is Python code.
             append(new(Frame, (frame_type, kind, request_id, data[start:stop] if length <= large else view[start:stop])))
             offset = stop
-        self._keep(bytes(data[offset:]))
-        return frames
-
-    def _keep(self, rest: bytes) -> None:
-        self._held = len(rest)
+        rest = data[offset:]
         self._parts = [rest] if rest else []
-        if self._views and self._wanted - HEADER_BYTES > _LARGE:
-            self._parts, self._place = [], bytearray(self._wanted)
-            self._place[: len(rest)] = rest
+        self._held = len(rest)
+        return frames
 
     def _refuse(self, length: int, frame_type: int, request_id: int, frames: list[Frame]) -> NoReturn:
         """Fail for good, and let go of what was held."""

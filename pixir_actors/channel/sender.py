@@ -17,6 +17,7 @@ from pixir_actors.channel.local import peer_is_ours
 _MAX_BUFFERS: Final = 512  # of the kernel's 1024 per call
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _READ_BYTES: Final = 64 * 1024
+_LARGE_READ: Final = 1024 * 1024
 _PATIENCE_MS: Final = 2
 """How long the rest of a frame is waited for that has begun to come: shorter than going round the actor's loop takes."""
 _LONGEST: Final = 0.05
@@ -146,13 +147,17 @@ class Sender:
         """
         until = time.monotonic() + _LONGEST
         while not self._closed:
+            missing = self._decoder.missing
             try:
-                frames = self._read()
+                size = _READ_BYTES if missing <= _READ_BYTES else min(missing, _LARGE_READ)
+                data = self._socket.recv(size, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                if self._decoder.missing and self._more_comes():
+                if missing and self._more_comes():
                     continue
                 return True
-            if frames is None or not self._accept(frames):
+            except OSError:
+                data = b""
+            if not data or not self._accept(data):
                 self._end()
             elif not self._decoder.missing or time.monotonic() > until:
                 return True
@@ -174,42 +179,24 @@ class Sender:
         self._end()
         self._socket.close()
 
-    def _read(self) -> list[Frame] | None:
-        """Read once; return what frames are complete by that, None where nothing more comes, or nothing of this protocol.
-
-        Raises:
-            BlockingIOError: There is nothing to read yet.
-        """
-        room = self._decoder.room()
-        try:
-            if room is not None:
-                count = self._socket.recv_into(room, flags=socket.MSG_DONTWAIT)
-                return self._decoder.filled(count) if count else None
-            data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-            return self._decoder.feed(data) if data else None
-        except BlockingIOError:
-            raise
-        except (OSError, ChannelProtocolError):
-            return None
-
     def _more_comes(self) -> bool:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(_PATIENCE_MS))
 
-    def _accept(self, frames: list[Frame]) -> bool:
-        """Take frames from the client: one greeting, then those about requests; say whether that is what they are."""
-        for frame in frames:
-            if self._greeted:
-                if frame.type < FrameType.SUBMIT:
+    def _accept(self, data: bytes) -> bool:
+        """Take bytes from the client: one greeting, then frames about requests; say whether that is what they are."""
+        try:
+            for frame in self._decoder.feed(data):
+                if not self._greeted:
+                    hello_from(frame)
+                    self._greeted = True
+                elif frame.type < FrameType.SUBMIT:
                     return False
-                self._received.append(frame)
-                continue
-            try:
-                hello_from(frame)
-            except ChannelProtocolError:
-                return False
-            self._greeted = True
+                else:
+                    self._received.append(frame)
+        except ChannelProtocolError:
+            return False
         return True
 
     def _forget(self, taken: int) -> None:

@@ -51,9 +51,14 @@ def full_text(body: bytes, names: Collection[str] | None = None) -> bytes:
     Raises:
         InvalidRequest: As `parse`.
     """
-    if names is None or not _TOUCHED.isdisjoint(names):
+    if not is_ready(names):
         return parse(body).text
     return b"".join((memoryview(body)[:-1], b"," if names else b"", _ENVELOPE))
+
+
+def is_ready(names: Collection[str] | None) -> bool:
+    """Say whether `full_text` only copies a body with fields of these names."""
+    return names is not None and _TOUCHED.isdisjoint(names)
 
 
 def parse(body: bytes, before: Parsed | None = None) -> Parsed:

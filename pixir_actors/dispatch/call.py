@@ -10,7 +10,6 @@ on the channel before the first byte of a request leaves.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -64,7 +63,6 @@ class Call:
         self._metadata_seen = False
         self._retried = False
         self._read_out = False
-        self._quiet = PROBE_AFTER  # seconds that may pass without a sign of life
 
     @property
     def source(self) -> Source | None:
@@ -176,11 +174,10 @@ class Call:
                 yield Work(self.cancel)
                 raise self._at.failed(ErrorCode.REQUEST_TIMEOUT, self._verdict())
             assert self._at.source is not None
-            began = time.monotonic()
             try:
-                frames: list[Frame] | None = yield Wait(self._at.source, self._at.patience(self._quiet))
-                if self._is_silent(frames, time.monotonic() - began):
-                    frames = [*(frames or ()), *((yield from self._probe()) or ())] or None
+                frames: list[Frame] | None = yield Wait(self._at.source, self._at.patience(PROBE_AFTER))
+                if frames is None and self._at.patience(PROBE_AFTER) >= PROBE_AFTER:
+                    frames = yield from self._probe()
             except ChannelLost:
                 if self._at.untouched():
                     yield Work(partial(self._at.place, moved=True))
@@ -199,21 +196,6 @@ class Call:
                 raise PixirError(str(closed)) from closed
             if frames is not None:
                 return frames
-
-    def _is_silent(self, frames: list[Frame] | None, waited: float) -> bool:
-        """Say whether it is time to ask for a sign of life. Words about the request's way are none: they wake nobody, and
-        are found when the wait is over.
-        """
-        if frames and frames[-1].type > _SENDING:
-            self._quiet = PROBE_AFTER
-            return False
-        if frames:
-            self._noted(frames)  # or a verdict over what follows would not know of it
-        self._quiet = self._quiet - waited if frames else 0.0
-        if self._quiet > 0:
-            return False
-        self._quiet = PROBE_AFTER
-        return self._at.patience(PROBE_AFTER) >= PROBE_AFTER
 
     def _probe(self) -> Generator[Step, Any, list[Frame] | None]:
         """Nothing has come for a while: find out whether the connection is alive and still has the request.

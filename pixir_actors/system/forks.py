@@ -97,18 +97,18 @@ def _children() -> set[Any]:
 def _end_after(work: Callable[..., object], arguments: tuple[Any, ...]) -> NoReturn:
     """Do the work of a new process, wait for the threads that it has left, then end it.
 
-    Nothing is done of what its parent wants done at its own end, nor of what `multiprocessing` or `atexit` were told here.
+    What `multiprocessing` and `atexit` were told is left undone, here as in the parent.
     """
     code = 1
     try:
         work(*arguments)
-        vars(threading)["_shutdown"]()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
+        vars(threading)["_shutdown"]()
         _flush()
         os._exit(code)
 

@@ -171,7 +171,8 @@ def _share_memory(ca_file: str | None) -> None:
     os.register_at_fork(after_in_child=gc.freeze)
     # A method that is looked up takes another's place in this cache, and the count of that one's name is written, which may
     # lie on any page. Later versions of Python have no such call.
-    os.register_at_fork(before=getattr(sys, "_clear_type_cache", gc.freeze))
+    if hasattr(sys, "_clear_type_cache"):
+        os.register_at_fork(before=sys._clear_type_cache)
 
 
 def _have_refusals_told() -> None:

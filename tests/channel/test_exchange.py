@@ -543,23 +543,3 @@ def test_what_is_dropped_under_the_lock_is_closed_with_the_next_request(desk: De
     assert desk.exchange.open(1, max_buffered_bytes=1000) is not inbox
     with pytest.raises(InboxClosed):
         get(inbox, 0)
-
-
-@pytest.mark.parametrize(
-    ("frames", "woken"),
-    [
-        ([FrameType.QUEUED], 0),
-        ([FrameType.QUEUED, FrameType.SENDING], 0),
-        ([FrameType.QUEUED, FrameType.SENDING, FrameType.METADATA], 1),
-        ([FrameType.DATA, FrameType.SENDING], 1),
-        ([FrameType.FAILED], 1),
-    ],
-)
-def test_what_only_says_that_a_request_is_on_its_way_wakes_nobody(desk: Desk, frames: list[FrameType], woken: int) -> None:
-    inbox, channel, calls = desk.open(1), desk.join(), []
-    inbox.on_ready = lambda: calls.append(1)
-    desk.deliver(channel, *(frame(1, type=kind) for kind in frames))
-
-    assert len(calls) == woken
-    assert inbox.started, "who asks what has become of it is told"
-    assert [one.type for one in inbox.take(0) or ()] == frames

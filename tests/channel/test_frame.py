@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pixir_actors.channel import frame as frames
@@ -299,59 +299,6 @@ def test_events_are_encoded_as_frames_one_by_one() -> None:
 
     assert encode_events(7, events) == b"".join(encode(Frame(FrameType.DATA, kind, 7, raw)) for kind, raw in events)
     assert encode_events(7, []) == b""
-
-
-LARGE = encode(Frame(FrameType.SUBMIT, 0, 7, bytes(range(256)) * 400))
-SMALL = encode(Frame(FrameType.CANCEL, 0, 7, b""))
-
-
-@pytest.mark.parametrize("first", [HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 1, len(LARGE) - 1])
-@pytest.mark.parametrize("step", [1, 999, len(LARGE)])
-def test_a_large_frame_to_a_connection_is_read_to_its_place(first: int, step: int) -> None:
-    decoder = Decoder(to_connection=True)
-    frames = decoder.feed(SMALL + LARGE[:first])
-    rest = LARGE[first:]
-    while (room := decoder.room()) is not None:
-        some = rest[: min(step, len(room))]
-        room[: len(some)] = some
-        rest = rest[len(some) :]
-        frames += decoder.filled(len(some))
-        assert decoder.missing == len(rest)
-    frames += decoder.feed(rest + SMALL)
-
-    assert [encode(frame) for frame in frames] == [SMALL, LARGE, SMALL]
-
-
-@given(st.lists(st.integers(1, 90_000), max_size=12))
-@settings(max_examples=50, deadline=None)
-def test_large_frames_to_a_connection_may_be_fed_in_any_pieces(cuts: list[int]) -> None:
-    whole, decoder, frames = SMALL + LARGE + LARGE + SMALL, Decoder(to_connection=True), []
-    for cut in [*cuts, len(whole)]:
-        frames += decoder.feed(whole[:cut])
-        whole = whole[cut:]
-
-    assert [encode(frame) for frame in frames] == [SMALL, LARGE, LARGE, SMALL]
-    assert decoder.room() is None
-
-
-def test_what_stands_behind_a_large_frame_and_is_not_of_this_protocol_does_not_cost_it() -> None:
-    decoder = Decoder(to_connection=True)
-    decoder.feed(LARGE[:100])
-
-    with pytest.raises(ChannelProtocolError) as caught:
-        decoder.feed(LARGE[100:] + bytes(100))
-
-    assert [encode(frame) for frame in caught.value.frames] == [LARGE]
-
-
-def test_a_client_joins_large_frames_as_it_always_did() -> None:
-    decoder = Decoder()
-    large = encode(Frame(FrameType.DATA, 0, 7, bytes(100_000)))
-    decoder.feed(large[:100])
-
-    assert decoder.room() is None
-    [frame] = decoder.feed(large[100:])
-    assert type(frame.payload) is bytes
 
 
 def test_a_decoder_says_how_much_is_missing_of_what_has_begun() -> None:

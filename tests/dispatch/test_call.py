@@ -15,7 +15,6 @@ from pixir_actors.actors.submission import submission_from
 from pixir_actors.channel import ChannelLost, Frame, FrameType, InboxClosed, ListenerClosed, Loss
 from pixir_actors.channel.frame import failure_from, failure_payload
 from pixir_actors.core.state import Purpose
-from pixir_actors.dispatch import call as reading
 from pixir_actors.dispatch import placement as module
 from pixir_actors.dispatch.call import LAST_FRAMES, PROBE_AFTER, Call
 from pixir_actors.dispatch.dispatcher import Dispatcher
@@ -447,31 +446,7 @@ def test_a_silent_connection_is_asked_and_waited_for_while_it_has_the_request(
     assert made.next_frame() == FINISHED
 
     assert [probe.request_id for probe in link.questions(m.Probe)] == [link.sources[0].request_id] * 2
-    assert link.sources[0].waits == pytest.approx([PROBE_AFTER] * 4, abs=1)
-
-
-def test_that_a_request_is_on_its_way_is_no_sign_of_life(
-    dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock
-) -> None:
-    """Nobody is woken for that, so it is found when the time is over."""
-    town.probed.append(True)
-    made = call(dispatcher, [QUEUED], [SENDING], FINISHED)
-    link.sources[0].takes = [PROBE_AFTER - 1, 1.0]
-    began = clock.now
-
-    assert made.next_frame() == FINISHED
-    assert link.sources[0].waits == [PROBE_AFTER, 1.0, PROBE_AFTER]
-    assert (len(link.questions(m.Probe)), clock.now - began) == (1, PROBE_AFTER)
-
-
-def test_what_is_known_of_its_way_by_then_counts_when_the_channel_breaks(
-    dispatcher: Dispatcher, link: FakeLink, town: Town, clock: Clock
-) -> None:
-    town.probed.append(False)
-    made = call(dispatcher, [QUEUED, SENDING], ChannelLost(BROKEN))
-    link.sources[0].takes = [PROBE_AFTER]
-
-    assert failing(made).delivery is Delivery.AMBIGUOUS
+    assert link.sources[0].waits == [PROBE_AFTER] * 4
 
 
 @pytest.mark.parametrize(
@@ -634,8 +609,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         return frames
 
     monkeypatch.setattr(FakeSource, "take", timed)
-    for each in (module, reading):
-        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
     yield clock
 
 

@@ -160,6 +160,16 @@ def test_it_waits_until_the_next_wakeup_is_due_and_not_in_vain(
     assert len(waits) == 1, "a wait that is too short is repeated again and again"
 
 
+def test_a_wakeup_that_is_due_in_a_year_is_waited_for(transport: Transport) -> None:
+    """poll(2) knows no more than 24 days."""
+    transport.due_in(365 * 24 * 3600.0)
+    transport.then = lambda: transport.due_in(0)
+    transport.make_ready(1)
+
+    assert isinstance(transport.runs(transport.hear), Thespian__Run_Expired)
+    assert len(transport.told) == 1
+
+
 def test_without_a_wakeup_it_waits_for_as_long_as_it_takes(transport: Transport) -> None:
     transport.then = lambda: transport.due_in(0)
     threading.Timer(0.05, transport.make_ready, [1]).start()
