@@ -10,7 +10,7 @@ Rules:
    one in RETIRING, and in no other state. Only a connection with a socket holds an `Anchor`.
 4. Nothing is sent before the socket is open, and no second request before the first has ended.
 5. What is stale does not act: opening attempts, alarms and answers carry tokens, and only the current one counts. There is
-   one alarm, set for the earliest deadline; all deadlines are a function of the connection.
+   one alarm, set for the earliest deadline; all deadlines are a function of the connection (`deadlines.py`).
 6. A request goes out a second time only where it provably did not run: on a fresh socket when a reused one was found dead
    before a byte was written, and as a full replay when the provider refused the continuation, the socket or its bearer. Once
    each; over HTTP where the caller allows it and the WebSocket took nothing; and where it may have run only if the caller
@@ -40,7 +40,7 @@ DrainAsked      X              C              X              S              X   
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
@@ -75,6 +75,15 @@ from pixir_actors.core.continuation import (
     plan,
     text_message,
 )
+from pixir_actors.core.deadlines import (
+    ANSWERING,
+    PAUSES,
+    RETIRE_ANSWER_TIMEOUT,
+    after,
+    deadlines,
+    next_ping,
+    phase_deadline,
+)
 from pixir_actors.core.fingerprint import authority, max_age
 from pixir_actors.core.inputs import (
     AlarmRang,
@@ -107,12 +116,7 @@ from pixir_actors.core.server_event import (
 )
 from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via, evolve
 from pixir_actors.errors import Delivery, ErrorCode, Failure
-from pixir_actors.settings import Settings
 
-RETIRE_ANSWER_TIMEOUT: Final = 5.0
-"""Seconds a supervisor may take to answer; a connection that gets no answer goes on serving."""
-WARM_UP_TIMEOUT: Final = 5.0
-"""Seconds without an event after which a warm-up's terminal event is not waited for: some servers send none."""
 MESSAGE_TOO_BIG: Final = 1009
 FALLBACK_MESSAGE: Final = "the WebSocket could not be used; the request went over HTTP"
 FALLBACK_CODES: Final = frozenset(
@@ -141,14 +145,8 @@ ADVICE: Final[dict[object, str]] = {
 TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"
 HELD_EVENTS: Final = 1000
 """Events held back at the most; a backend that sends more private events than that is taken to have begun."""
-PING_SLOTS: Final = 100
-"""The part of `keepalive_interval`, a hundredth, by which a ping may be early, so that connections ping together."""
 ALARM_SLACK: Final = 0.001
 """Seconds by which an alarm may ring early or late without being set anew."""
-ANSWERING: Final = (Phase.WAITING, Phase.FLOWING)
-"""The phases in which it is the provider's to say something."""
-PAUSES: Final = (State.IDLE, State.DISCONNECTED, State.DEGRADED)
-"""The states between turns, in which the idle limit runs."""
 
 
 # --- the machine --------------------------------------------------------------------------------------------------------
@@ -913,72 +911,12 @@ def _give_up(step: _Step, failure: Failure, reason: ResetReason) -> None:
 # Time
 
 
-def _deadlines(conn: Connection) -> Iterator[float]:
-    """Yield every moment at which something is to be done if nothing else happens before."""
-    for request in conn.queue:
-        yield from _present(_after(request.received_at, request.limits.queue_timeout))
-        yield from _present(_after(request.received_at, request.limits.timeout))
-    if conn.turn is not None:
-        yield from _present(_after(conn.turn.request.received_at, conn.turn.request.limits.timeout))
-        yield from _present(_phase_deadline(conn.turn))
-    if conn.socket is not None and conn.socket.via is Via.WEBSOCKET:
-        yield from _present(_ping_deadline(conn.socket, conn.limits))
-    if conn.state is State.IDLE and conn.socket is not None:
-        yield from _present(conn.socket.retire_at)
-    if conn.state in PAUSES:
-        yield from _present(_after(conn.idle_since, conn.limits.idle_close_after))
-    if conn.state is State.DEGRADED:
-        yield from _present(conn.backoff.until)
-    if conn.state is State.RETIRING:
-        yield conn.retiring_since + RETIRE_ANSWER_TIMEOUT
-    yield from _present(conn.drained_by)
-
-
-def _present(moment: float | None) -> tuple[float, ...]:
-    return () if moment is None else (moment,)
-
-
-def _after(moment: float, seconds: float | None) -> float | None:
-    return None if seconds is None else moment + seconds
-
-
-def _phase_deadline(turn: Turn) -> float | None:
-    limits = turn.request.limits
-    seconds = {
-        Phase.OPENING: limits.connect_timeout,
-        Phase.SENDING: limits.send_timeout,
-        Phase.WAITING: limits.first_event_timeout,
-        Phase.FLOWING: limits.idle_timeout,
-    }[turn.phase]
-    if turn.request.purpose is Purpose.PREFILL and turn.phase in ANSWERING:
-        seconds = WARM_UP_TIMEOUT if seconds is None else min(seconds, WARM_UP_TIMEOUT)
-    return _after(turn.phase_since, seconds)
-
-
-def _ping_deadline(socket: Socket, limits: Settings) -> float | None:
-    if socket.pong_due is not None:
-        return socket.pong_due
-    return _next_ping(socket, limits)
-
-
-def _next_ping(socket: Socket, limits: Settings) -> float | None:
-    """Return when silence has lasted long enough for a ping: a little early, at a moment that all of a host's share.
-
-    One behind another they find in the caches what the one before has brought there, which is most of what a ping costs.
-    """
-    interval = limits.keepalive_interval
-    if interval is None:
-        return None
-    latest = socket.last_seen + interval
-    return latest - latest % (interval / PING_SLOTS)
-
-
 def _set_alarm(step: _Step) -> None:
     """Have the one alarm ring at the earliest deadline; one that rings too early is cheaper than a new one."""
     conn = step.conn
     if conn.state is State.STOPPED:
         return
-    at = min(_deadlines(conn), default=None)
+    at = min(deadlines(conn), default=None)
     if at is None or (conn.alarm is not None and conn.alarm.at <= at + ALARM_SLACK):
         return
     token = conn.token + 1
@@ -1025,7 +963,7 @@ def _expire_queue(step: _Step) -> None:
             (request.limits.timeout, ErrorCode.REQUEST_TIMEOUT),
             (request.limits.queue_timeout, ErrorCode.QUEUE_TIMEOUT),
         ):
-            if _due(step, _after(request.received_at, seconds)):
+            if _due(step, after(request.received_at, seconds)):
                 step.set(queue=tuple(other for other in step.conn.queue if other is not request))
                 _answer(step, request, Failure.of(code, Delivery.NOT_SENT, limit_s=seconds))
                 break
@@ -1042,10 +980,10 @@ _PHASE_CODES: Final = {
 def _expire_turn(step: _Step) -> None:
     turn = step.turn
     limits = turn.request.limits
-    if _due(step, _after(turn.request.received_at, limits.timeout)):
+    if _due(step, after(turn.request.received_at, limits.timeout)):
         timed_out = Failure.of(ErrorCode.REQUEST_TIMEOUT, _delivery(turn), limit_s=limits.timeout)
         _give_up(step, timed_out, ResetReason.CANCELLED)
-    elif _due(step, _phase_deadline(turn)):
+    elif _due(step, phase_deadline(turn)):
         if turn.phase is Phase.OPENING:
             step.do(AbandonOpening())
         if turn.request.purpose is Purpose.PREFILL and turn.phase in ANSWERING:
@@ -1067,9 +1005,9 @@ def _expire_silence(step: _Step) -> None:
     if socket.pong_due is not None:
         if _due(step, socket.pong_due):
             _silent(step)
-    elif _due(step, _next_ping(socket, step.conn.limits)):
+    elif _due(step, next_ping(socket, step.conn.limits)):
         # Without a pong timeout the next ping is due an interval from now, as if something had been heard.
-        due = _after(step.now, step.conn.limits.pong_timeout)
+        due = after(step.now, step.conn.limits.pong_timeout)
         step.set_socket(pong_due=due, last_seen=step.now if due is None else socket.last_seen)
         step.do(Ping())
 
@@ -1094,7 +1032,7 @@ def _expire_pause(step: _Step) -> None:
         step.set(state=State.DISCONNECTED)
     if conn.state is State.DEGRADED and _due(step, conn.backoff.until):
         step.set(state=State.DISCONNECTED, backoff=replace(conn.backoff, until=None))
-    if _due(step, _after(conn.idle_since, conn.limits.idle_close_after)):
+    if _due(step, after(conn.idle_since, conn.limits.idle_close_after)):
         step.set(state=State.RETIRING, retiring_since=step.now)
         step.do(AskRetire())
 

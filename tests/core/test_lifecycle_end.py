@@ -12,7 +12,7 @@ import pytest
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import RETIRE_ANSWER_TIMEOUT
+from pixir_actors.core.deadlines import RETIRE_ANSWER_TIMEOUT
 from pixir_actors.core.state import State
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import Machine, assistant, completed, delta, user

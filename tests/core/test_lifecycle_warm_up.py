@@ -13,7 +13,7 @@ import pytest
 
 from pixir_actors.core import actions as act
 from pixir_actors.core.continuation import Anchor, Cold, ResetReason
-from pixir_actors.core.lifecycle import WARM_UP_TIMEOUT
+from pixir_actors.core.deadlines import WARM_UP_TIMEOUT
 from pixir_actors.core.server_event import ServerEvent
 from pixir_actors.core.state import Purpose, State, Via
 from pixir_actors.errors import Delivery, ErrorCode

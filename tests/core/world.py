@@ -17,7 +17,8 @@ import orjson
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
-from pixir_actors.core.lifecycle import ALARM_SLACK, RETIRE_ANSWER_TIMEOUT, RULES, _deadlines, transition
+from pixir_actors.core.deadlines import RETIRE_ANSWER_TIMEOUT, deadlines
+from pixir_actors.core.lifecycle import ALARM_SLACK, RULES, transition
 from pixir_actors.core.payload import continues_itself, parse
 from pixir_actors.core.server_event import Stage
 from pixir_actors.core.state import Connection, Phase, Purpose, State, TurnRequest, Via
@@ -192,7 +193,7 @@ class World:
         assert conn.drained_by is None or not conn.queue, "somebody waits for a turn that will not come"
         assert conn.drained_by is None or turn is not None or state is State.STOPPED, "drained, and still here"
         assert self.stopped == (state is State.STOPPED)
-        due = min(_deadlines(conn), default=None) if state is not State.STOPPED else None
+        due = min(deadlines(conn), default=None) if state is not State.STOPPED else None
         assert due is None or (conn.alarm is not None and conn.alarm.at <= due + ALARM_SLACK), "no alarm in time"
 
     # What may happen

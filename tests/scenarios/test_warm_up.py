@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixir_actors import StreamError
-from pixir_actors.core import lifecycle
+from pixir_actors.core import deadlines
 from pixir_actors.simulator import FAULTS, Simulator, same_history
 from tests.conftest import within
 from tests.scenarios.caller import Caller, user
@@ -80,7 +80,7 @@ def test_a_warm_up_that_is_begun_and_never_ended_is_not_waited_for(
     talk: Talk, simulated: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`simulated` sees that nothing is sent on a socket whose last request has not ended."""
-    monkeypatch.setattr(lifecycle, "WARM_UP_TIMEOUT", 0.3)  # in `local` only; a limit of the request's own does it elsewhere
+    monkeypatch.setattr(deadlines, "WARM_UP_TIMEOUT", 0.3)  # in `local` only; a limit of the request's own does it elsewhere
     sim = simulated(warm_up="created")
     caller = talk(sim)
 
