@@ -178,7 +178,9 @@ class Call:
                 frames: list[Frame] | None = yield Wait(self._at.source, self._at.patience(PROBE_AFTER))
                 if frames is None and self._at.patience(PROBE_AFTER) >= PROBE_AFTER:
                     frames = yield from self._probe()
-            except ChannelLost:
+            except ChannelLost as lost:
+                if self._at.follow(lost.loss):
+                    continue
                 if self._at.untouched():
                     yield Work(partial(self._at.place, moved=True))
                     continue

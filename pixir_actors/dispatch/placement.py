@@ -13,6 +13,7 @@ from typing import Any, Final
 from pixir_actors.actors import messages as m
 from pixir_actors.actors.submission import submission_frame
 from pixir_actors.channel.frame import Frame, FrameType, encode
+from pixir_actors.channel.inbox import Loss
 from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
 from pixir_actors.dispatch.link import Source
 from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError, exception_from
@@ -162,6 +163,21 @@ class Placement:
         """Say whether it went over a channel that has ended before the connection had taken it."""
         assert self.source is not None
         return self._direct and not self.source.started and not self._dispatcher.closing
+
+    def follow(self, loss: Loss) -> bool:
+        """After a goodbye to a channel that a request did not go over, wait for its frames on the next one.
+
+        Its connection, which took it by message, opens another channel for it if that one was closed: a goodbye that is
+        read after the answer is older than the request.
+
+        Returns:
+            Whether that is the case: else the request has lost by it.
+        """
+        assert self.source is not None and self.connection is not None
+        if not loss.clean or self.source.started or self._direct or self._dispatcher.closing:
+            return False
+        self.source.bind(self.connection.connection_id)
+        return True
 
     def ask(self, question: m.Submit | m.Probe, *, timeout: float) -> Any | None:
         """Ask the connection, as long as its channel has neither brought a frame nor broken; blocks."""

@@ -201,10 +201,31 @@ class Simulator:
         data = frame(payload, Opcode.PING)
         self._call(lambda: self._peer(connection).wire.post(data))
 
-    def close_connection(self, code: int = 1001, reason: str = "going away", connection: int | None = None) -> None:
-        """Close a connection with a close frame, also in the middle of a response. Raises LookupError as `push`."""
+    def close_connection(
+        self,
+        code: int = 1001,
+        reason: str = "going away",
+        connection: int | None = None,
+        *,
+        behind: Mapping[str, Any] | bytes | None = None,
+    ) -> None:
+        """Close a connection with a close frame, also in the middle of a response. Raises LookupError as `push`.
+
+        Args:
+            code: Of the close frame.
+            reason: Of the close frame.
+            connection: As in `push`.
+            behind: What is sent right before, as by `push`; its reader has no time to close the connection first.
+        """
         check_close_code(code)
-        self._call(lambda: self._peer(connection).wire.close(code, reason))
+
+        def close() -> None:
+            wire = self._peer(connection).wire
+            if behind is not None:
+                wire.post(Emit(behind).encoded())
+            wire.close(code, reason)
+
+        self._call(close)
 
     def abort_connection(self, connection: int | None = None) -> None:
         """Reset a connection (RST), also in the middle of a response; it has left when this returns. Raises LookupError as

@@ -305,7 +305,10 @@ def test_the_verdict_says_what_is_known_of_the_request(
     """A connection waits with a request until the word that it sends it is in the kernel's hands."""
     script = [frame for frame, there in ((SENDING, sending), (METADATA, event), (DATA, event)) if there]
 
-    error = failing(call(dispatcher, QUEUED, *script, InboxClosed() if loss is None else ChannelLost(loss)))
+    made = call(dispatcher, QUEUED, *script, InboxClosed() if loss is None else ChannelLost(loss))
+    source(dispatcher).started = True
+
+    error = failing(made)
 
     if event:
         expected = Delivery.ACCEPTED
@@ -971,12 +974,37 @@ def test_one_of_which_a_frame_came_is_not_brought_anywhere_again(
     assert channels.questions(m.Submit) == []
 
 
-def test_a_message_whose_channel_ends_is_not_brought_anywhere_again(dispatcher: Dispatcher, link: FakeLink) -> None:
+def test_a_message_whose_channel_breaks_is_not_brought_anywhere_again(dispatcher: Dispatcher, link: FakeLink) -> None:
     """It was accepted: what became of it since, no channel can say."""
-    error = failing(call(dispatcher, ChannelLost(GOODBYE)))
+    error = failing(call(dispatcher, ChannelLost(BROKEN)))
 
     assert error.code is ErrorCode.CONNECTION_LOST
     assert len(link.questions(m.Submit)) == 1
+
+
+def test_a_message_is_answered_over_the_next_channel_when_a_goodbye_was_read_after_it_was_accepted(
+    dispatcher: Dispatcher, link: FakeLink
+) -> None:
+    """Its connection had closed that channel before the message came, and has the request."""
+    made = call(dispatcher, ChannelLost(GOODBYE), [QUEUED, SENDING], ChannelLost(BROKEN))
+
+    error = failing(made)
+
+    assert source(dispatcher).bound == ["c-1"] * 3, "when it was brought there, when it was accepted, after the goodbye"
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.AMBIGUOUS)
+    assert len(link.questions(m.Submit)) == 1
+
+
+def test_of_a_message_whose_next_channel_does_not_come_its_connection_is_asked(
+    dispatcher: Dispatcher, town: Town, link: FakeLink
+) -> None:
+    made = call(dispatcher, ChannelLost(GOODBYE), None, None)
+    town.probed.append(False)
+
+    error = failing(made)
+
+    assert (error.code, error.delivery) == (ErrorCode.CONNECTION_LOST, Delivery.AMBIGUOUS)
+    assert source(dispatcher).waits == [PROBE_AFTER, PROBE_AFTER, LAST_FRAMES]
 
 
 def test_one_that_goes_over_the_channel_again_after_it_may_have_run_stays_ambiguous(

@@ -353,8 +353,7 @@ class Play:
         self.sim.push(LIMIT_NOTICE)
 
     def pushes_limit_and_closes(self) -> None:
-        self.sim.push(LIMIT_NOTICE)
-        self.sim.close_connection(1000, "connection limit reached")
+        self.sim.close_connection(1000, "connection limit reached", behind=LIMIT_NOTICE)
 
     def does_not_read(self) -> None:
         self.sim.wait_for(lambda seen: seen.open_connections == 0, within(20))

@@ -55,6 +55,14 @@ def test_an_idle_connection_can_be_closed() -> None:
         assert sim.closes[0].code == 1000, "what this client's own close frame says"
 
 
+def test_an_event_can_go_out_right_before_a_close() -> None:
+    with Simulator() as sim, connected(sim) as client:
+        sim.close_connection(1000, "connection limit reached", behind={"type": "error"})
+        assert client.event() == {"type": "error"}
+        assert client.close_frame() == (1000, "connection limit reached")
+        client.leave()
+
+
 def test_a_response_can_be_closed_in_the_middle() -> None:
     with Simulator([Reply.text("x").held(threading.Event())]) as sim, connected(sim) as client:
         client.create()
