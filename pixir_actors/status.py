@@ -4,7 +4,7 @@ chose to expose it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,22 +66,6 @@ class ConnectionStatus:
     def running(self) -> bool:
         """Whether a turn runs."""
         return self.state in ("connecting", "streaming")
-
-    def _wakeup_after(self, left: float) -> float:
-        if left < 0 and self.wakeup_every_s:
-            return left % self.wakeup_every_s
-        return max(0.0, left)
-
-    def later(self, seconds: float) -> ConnectionStatus:
-        """Return what this says `seconds` later, if nothing has happened meanwhile."""
-        next_wakeup_s = None if self.next_wakeup_s is None else round(self._wakeup_after(self.next_wakeup_s - seconds), 3)
-        return replace(
-            self,
-            age_s=None if self.age_s is None else round(self.age_s + seconds, 3),
-            idle_s=self.idle_s if self.running else round(self.idle_s + seconds, 3),
-            degraded_for_s=round(max(0.0, self.degraded_for_s - seconds), 3),
-            next_wakeup_s=next_wakeup_s,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,9 +31,9 @@ LAYERS = {
     "transport.http transport.probe transport.sse transport.tls transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.line channel.listener channel.local channel.sender",
     # processes
-    "actors": "actors actors.connection actors.control actors.ending actors.intake actors.journal actors.messages "
-    "actors.outbox actors.process actors.refusals actors.registry actors.reporter actors.room actors.shell actors.sink "
-    "actors.submission actors.supervisor actors.telling actors.watch actors.wire",
+    "actors": "actors actors.board actors.connection actors.control actors.ending actors.intake actors.journal "
+    "actors.messages actors.outbox actors.process actors.refusals actors.registry actors.reporter actors.room "
+    "actors.shell actors.sink actors.submission actors.supervisor actors.telling actors.vigil actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
     "dispatch.local dispatch.loop dispatch.placement dispatch.questions",
     "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forks "

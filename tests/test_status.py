@@ -46,32 +46,6 @@ def test_a_turn_runs_while_connecting_and_streaming(state: State) -> None:
     assert dataclasses.replace(STATUS, state=state.value).running is (state in (State.CONNECTING, State.STREAMING))
 
 
-LATER = [
-    ({}, 1.0, {"age_s": 11.0, "idle_s": 3.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0}),
-    ({}, 60.0, {"age_s": 70.0, "idle_s": 62.0, "degraded_for_s": 0.0, "next_wakeup_s": 0.0}),
-    (
-        {"wakeup_every_s": 25.0},
-        60.0,
-        {"age_s": 70.0, "idle_s": 62.0, "degraded_for_s": 0.0, "next_wakeup_s": 19.0},
-    ),
-    ({"wakeup_every_s": 25.0}, 1.0, {"age_s": 11.0, "idle_s": 3.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0}),
-    ({"age_s": None, "next_wakeup_s": None}, 1.0, {"idle_s": 3.0, "degraded_for_s": 0.5}),
-    (
-        {"state": "streaming", "idle_s": 0.0},
-        1.0,
-        {"age_s": 11.0, "degraded_for_s": 0.5, "next_wakeup_s": 3.0},
-    ),
-    ({}, 0.0, {}),
-]
-
-
-@pytest.mark.parametrize(("before", "seconds", "after"), LATER)
-def test_a_while_later_it_is_older(before: dict[str, object], seconds: float, after: dict[str, object]) -> None:
-    status = dataclasses.replace(STATUS, **before)  # type: ignore[arg-type]
-
-    assert status.later(seconds) == dataclasses.replace(status, **after)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("status", [STATUS, SYSTEM], ids=["connection", "system"])
 def test_every_field_is_explained_and_crosses_processes(status: ConnectionStatus | SystemStatus) -> None:
     text = inspect.getdoc(type(status)) or ""

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process
+from pixir_actors.actors.board import slot_at
 from pixir_actors.actors.intake import Intake, refusal, target_of
 from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.outbox import Outbox
@@ -32,6 +33,7 @@ from pixir_actors.core import actions as do
 from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition, verdict
+from pixir_actors.core.report import describe, facts_of
 from pixir_actors.core.state import Connection, State, Via, evolve
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
@@ -95,23 +97,20 @@ class ConnectionActor(ShellActor):
             self.send(supervisor, c.StartFailed(begin.connection_id, "no_watch"))
             self.end()
             return
-        if begin.supervisor_pid is not None:
-            process.raise_descriptor_limit()
-            process.name_process(f"pixir-{begin.label}")
-            if not process.die_with_parent(begin.supervisor_pid):
-                self.end()
-                return
+        if begin.supervisor_pid is not None and not process.settle(f"pixir-{begin.label}", begin.supervisor_pid):
+            self.end()
+            return
         self._begin = begin
         self._journal.about(key=begin.label, connection_id=begin.connection_id)
         self._reporter = Reporter(
-            begin,
-            send=lambda report: self.send(supervisor, report),
+            None if begin.board is None else slot_at(begin.board, begin.slot),
+            send=lambda facts: self.send(supervisor, c.Report(begin.connection_id, facts)),
             wake_after=lambda delay: self.wake_after(delay, _REPORT),
         )
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
         self._outbox = self._new_outbox(begin.connection_id)
         self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
-        self.send(supervisor, c.Began(begin.connection_id, os.getpid(), self._reporter.status(self._conn)))
+        self.send(supervisor, c.Began(begin.connection_id, os.getpid(), facts_of(self._conn)))
         self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []
         for message, sender in stash:
@@ -178,8 +177,12 @@ class ConnectionActor(ShellActor):
         self.send(sender, m.Probed(probe.request_id, held))
 
     def _status(self, ask: m.GetStatus, sender: Any) -> None:
-        assert self._reporter is not None
-        self.send(sender, m.StatusReport(ask.ask_id, (self._reporter.status(self._conn),)))
+        assert self._begin is not None
+        begin, now = self._begin, time.monotonic()
+        status = describe(
+            facts_of(self._conn), now=now, key=begin.label, connection_id=begin.connection_id, pid=os.getpid()
+        )
+        self.send(sender, m.StatusReport(ask.ask_id, (status,)))
 
     def _acknowledged(self, ack: m.BatchAck, sender: Any) -> None:
         self._outbox.acknowledged(sender, ack.sequence, time.monotonic())

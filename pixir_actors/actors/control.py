@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixir_actors.core.report import Facts
 from pixir_actors.errors import ErrorCode
-from pixir_actors.status import ConnectionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,16 @@ class Begin:
         label: For status and the process name.
         reset_reason: Why it starts cold, if an earlier process of the key was warm: "connection_crashed" or "evicted".
         supervisor_pid: The process to die with, or None where both share one.
+        board: Name of the board to report on (`board.slot_at`), or None: reports are messages.
+        slot: Its place there.
     """
 
     connection_id: str
     label: str
     reset_reason: str | None
     supervisor_pid: int | None
+    board: str | None = None
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,12 @@ class Began:
     Attributes:
         connection_id: As in `Begin`.
         pid: Its process.
-        status: Its first one, so that status knows of it from the start.
+        facts: Its first report, so that status knows of it from the start.
     """
 
     connection_id: str
     pid: int
-    status: ConnectionStatus | None = None
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,11 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A connection's status, at most about once a second. Sent to the supervisor, not answered."""
+    """What a connection has to report that shares no board with its supervisor, at most about once a second. Sent to the
+    supervisor, not answered."""
 
     connection_id: str
-    status: ConnectionStatus
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)

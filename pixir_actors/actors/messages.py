@@ -122,8 +122,8 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class GetStatus:
     """Ask for status. Sent to the supervisor or to a connection, answered with `StatusReport`: by the supervisor from what
-    connections last reported (at most about a second after it happened), by a connection from its own state, also in the
-    middle of a stream."""
+    connections last reported (without a common board about a second after it happened), by a connection from its own state,
+    also in the middle of a stream."""
 
     ask_id: int
 

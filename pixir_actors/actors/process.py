@@ -29,6 +29,17 @@ def die_with_parent(parent_pid: int) -> bool:
     return os.getppid() == parent_pid
 
 
+def settle(name: str, parent_pid: int) -> bool:
+    """Make this process one of ours: with a name, all the descriptors that it may have, and an end with its parent.
+
+    Returns:
+        False when the parent has gone already, as `die_with_parent`.
+    """
+    raise_descriptor_limit()
+    name_process(name)
+    return die_with_parent(parent_pid)
+
+
 def name_process(name: str) -> None:
     """Show `name` (cut to 15 bytes) in process listings."""
     _prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode("ascii", "replace")[:15]))

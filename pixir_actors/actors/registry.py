@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pixir_actors.actors.board import Slot
+from pixir_actors.core.report import Facts, describe
 from pixir_actors.core.secret import Secret
 from pixir_actors.status import ConnectionStatus
 
@@ -30,7 +32,8 @@ class Child:
         pid: Its process, or 0 while it starts.
         started_at: Monotonic seconds.
         used_at: Monotonic seconds when its address was last given out.
-        status: What it last reported, and `reported_at`, in monotonic seconds, when.
+        slot: Where it reports, or None: it does so by message.
+        facts: What it is known to have reported last; `look` knows of later.
         evicting: It was asked to make room and has not answered.
         label: What may be shown of the key.
         leaving: It has been forgotten, or told to stop: its end is no crash.
@@ -50,8 +53,8 @@ class Child:
     used_at: float
     address: Any = None
     pid: int = 0
-    status: ConnectionStatus | None = None
-    reported_at: float = 0.0
+    slot: Slot | None = None
+    facts: Facts | None = None
     evicting: bool = False
     label: str = ""
     leaving: bool = False
@@ -68,18 +71,24 @@ class Child:
         """Whether its end would be a crash: nobody has asked for it."""
         return not (self.leaving or self.draining)
 
-    def report(self, status: ConnectionStatus, now: float) -> None:
-        """Take note of what the connection says of itself."""
-        self.status, self.reported_at = status, now
+    def look(self) -> Facts | None:
+        """Return what it reported last, None while it starts."""
+        written = None if self.slot is None else self.slot.read()
+        if written is not None:
+            self.facts = written
+        return self.facts
 
     def status_at(self, now: float) -> ConnectionStatus | None:
         """Return its status: one that is idle has nothing to report, and grows older all the same."""
-        return None if self.status is None else self.status.later(now - self.reported_at)
+        facts = self.look()
+        if facts is None:
+            return None
+        return describe(facts, now=now, key=self.label, connection_id=self.connection_id, pid=self.pid)
 
-    def idle_for(self, now: float) -> float | None:
-        """Return the seconds since its last turn, or None while a turn runs, or while it starts."""
-        status = self.status_at(now)
-        return None if status is None or status.running else status.idle_s
+    def idle_since(self) -> float | None:
+        """Return when its last turn ended, in monotonic seconds, or None while a turn runs, or while it starts."""
+        facts = self.look()
+        return None if facts is None or facts.running else facts.idle_since
 
 
 class Registry:
@@ -144,26 +153,25 @@ class Registry:
         """Take note that a connection is up that knows why its key had lost the last one."""
         self._tombstones.pop(key.reveal(), None)
 
-    def longest_idle(self, now: float) -> Child | None:
-        """Return the connection that has been idle longest and was not asked to leave yet."""
+    def longest_idle(self, *, unless_busy_since: float) -> Child | None:
+        """Return the connection that has been idle longest, was not asked to leave yet, and has not declined since then."""
         candidates = [
-            (idle, child)
-            for child in self._by_key.values()
-            if not child.evicting and (idle := child.idle_for(now)) is not None
+            (since, child)
+            for child in self._candidates(unless_busy_since)
+            if (since := child.idle_since()) is not None
         ]
-        return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+        return min(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
-    def least_used(self, now: float, *, unless_busy_since: float) -> Child | None:
+    def least_used(self, *, unless_busy_since: float) -> Child | None:
         """Return the connection whose address was given out longest ago, of those that may be idle without having said so.
 
-        A connection reports a moment after its turn, so what it last said may be that it is busy.
+        One that reports by message does it a moment after its turn, so what it last said may be that it is busy.
         """
-        candidates = [
-            child
-            for child in self._by_key.values()
-            if child.address is not None and not child.evicting and child.busy_at < now - unless_busy_since
-        ]
+        candidates = [child for child in self._candidates(unless_busy_since) if child.address is not None]
         return min(candidates, key=lambda child: child.used_at, default=None)
+
+    def _candidates(self, unless_busy_since: float) -> list[Child]:
+        return [one for one in self._by_key.values() if not one.evicting and one.busy_at < unless_busy_since]
 
     def _bury(self, key: str, reason: str) -> None:
         self._tombstones[key] = reason

@@ -1,42 +1,46 @@
-"""A connection's reports to its supervisor: at most one a second, and none on the way of a request."""
+"""A connection's reports to its supervisor: on the board that both see, or as messages, at most one a second."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from operator import is_not
-from typing import Any, Final
+from typing import Final
 
-from pixir_actors.actors.control import Begin, Report
-from pixir_actors.core.report import describe
+from pixir_actors.actors.board import Slot
+from pixir_actors.core.report import Facts, facts_of
 from pixir_actors.core.state import Connection
-from pixir_actors.status import ConnectionStatus
 
 REPORT_INTERVAL: Final = 1.0
 PROMPTLY: Final = 0.05
-"""Seconds after which the first report of a busy time is sent: behind the request that began it."""
+"""Seconds after which the first message of a busy time is sent: behind the request that began it."""
 
 
 class Reporter:
-    """Says when a report is due, and makes it. Used from the actor's thread only.
+    """Says what there is to report, and when. Used from the actor's thread only.
 
     Args:
-        begin: Who the connection is.
-        send: Sends a report to the supervisor.
+        slot: Where reports are written; None: they are messages.
+        send: Sends one to the supervisor.
         wake_after: Has `due` called after so many seconds.
     """
 
-    def __init__(self, begin: Begin, *, send: Callable[[Any], None], wake_after: Callable[[float], None]) -> None:
-        self._begin, self._send, self._wake_after = begin, send, wake_after
+    def __init__(
+        self, slot: Slot | None, *, send: Callable[[Facts], None], wake_after: Callable[[float], None]
+    ) -> None:
+        self._slot, self._send, self._wake_after = slot, send, wake_after
         self._reported_at = float("-inf")
         self._waiting = False
         self._known: tuple[object, ...] = ()
 
     def changed(self, connection: Connection) -> None:
-        """Take note of what may be something to report. That a ping went out, or came back, is not: it would double the cost
+        """Take note of what may be something to report. That a ping went out, or came back, is not: it would add to the cost
         of an idle connection."""
         if self._waiting or not self._is_news(connection):
+            return
+        if self._slot is not None:
+            self._known = _telling(connection)
+            self._slot.write(facts_of(connection))
             return
         self._waiting = True
         since = time.monotonic() - self._reported_at
@@ -48,25 +52,15 @@ class Reporter:
         return len(told) != len(self._known) or any(map(is_not, told, self._known))
 
     def due(self, connection: Connection) -> None:
-        """Send the report."""
+        """Send the message."""
         self._waiting = False
         self._known = _telling(connection)
         self._reported_at = time.monotonic()
-        self._send(Report(self._begin.connection_id, self.status(connection)))
-
-    def status(self, connection: Connection) -> ConnectionStatus:
-        """Return the status as of now."""
-        return describe(
-            connection,
-            now=time.monotonic(),
-            key=self._begin.label,
-            connection_id=self._begin.connection_id,
-            pid=os.getpid(),
-        )
+        self._send(facts_of(connection))
 
 
 def _telling(connection: Connection) -> tuple[object, ...]:
-    """Return what a status tells of a connection, but for the times."""
+    """Return what a report tells of a connection, but for the moments."""
     socket = connection.socket
     return (
         connection.state,

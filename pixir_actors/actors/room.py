@@ -76,7 +76,7 @@ class Room:
             self.serve()
             return
         # It has become busy since it reported; ask the next one, or give up on who waits longest.
-        child.status, child.busy_at = None, time.monotonic()
+        child.busy_at = time.monotonic()
         if self._waiting and not self._make(len(self._waiting)):
             self._give_up(self._waiting.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
 
@@ -101,8 +101,8 @@ class Room:
         asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
         if asked >= needed:
             return True
-        now = time.monotonic()
-        child = self._registry.longest_idle(now) or self._registry.least_used(now, unless_busy_since=BUSY_FOR)
+        rested = time.monotonic() - BUSY_FOR
+        child = self._registry.longest_idle(unless_busy_since=rested) or self._registry.least_used(unless_busy_since=rested)
         if child is None:
             return False
         child.evicting, child.silent = True, 0

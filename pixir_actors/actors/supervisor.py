@@ -19,12 +19,14 @@ from thespian.actors import ChildActorExited
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import process, refusals
+from pixir_actors.actors.board import Board
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.ending import Ending, drain_time
 from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.actors.room import Room
 from pixir_actors.actors.shell import ShellActor
+from pixir_actors.actors.vigil import Vigil
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from pixir_actors.status import SystemStatus
 from pixir_actors.version import __version__
@@ -36,11 +38,6 @@ RETIRE_GRACE: Final = 2.0
 MAX_WATCHERS: Final = 64
 """Who hears of a connection's end, at the most: those who asked last."""
 TICK: Final = 1.0
-SILENCE: Final = 4
-"""Ticks that a connection may take to give a sign of life, or to end, when it has to; then it is killed.
-
-Ticks and not seconds: of the time in which the supervisor itself was stopped, only one counts.
-"""
 DESCRIPTORS_PER_CHILD: Final = 4
 DESCRIPTOR_RESERVE: Final = 64
 AS_ASKED: Final = frozenset({"retired", "evicted", "closed", "drained", "shutting_down"})
@@ -58,11 +55,18 @@ class SupervisorActor(ShellActor):
     def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
         super().__init__(capabilities, **rest)
         self._registry = Registry()
+        self._board = Board()
         self._room = Room(
             self._registry,
             start=self._ensure_started,
             refuse=self._refuse,
             evict=lambda child: self.send(child.address, c.Evict()),
+        )
+        self._vigil = Vigil(
+            self._registry,
+            ask=lambda child: self.send(child.address, m.GetStatus(0)),
+            tell=self.send,
+            kill=self._kill,
         )
         self._ending = Ending()
         self._journal = Journal("pixir_actors.supervisor", limited=not self.in_process)
@@ -140,7 +144,9 @@ class SupervisorActor(ShellActor):
         reason = self._registry.reason(ask.key)
         self._registry.add(child)
         pid = None if self.in_process else os.getpid()
-        self.send(address, c.Begin(connection_id, ask.label, reason, pid))
+        child.slot = slot = self._board.take()
+        board, number = (None, 0) if slot is None else (slot.board, slot.number)
+        self.send(address, c.Begin(connection_id, ask.label, reason, pid, board, number))
 
     def _began(self, began: c.Began, sender: Any) -> None:
         child = self._registry.of_id(began.connection_id)
@@ -148,8 +154,7 @@ class SupervisorActor(ShellActor):
             return
         # Only now is the address one that other processes can use: at creation it has a meaning in this process alone.
         child.address, child.pid = sender, began.pid
-        if began.status is not None:
-            child.report(began.status, time.monotonic())
+        child.facts = began.facts
         self._registry.told(child.key)
         self._note(logging.INFO, "connection_started", child, ms=round((time.monotonic() - child.started_at) * 1000))
         waiting, child.waiting = child.waiting, []
@@ -189,7 +194,7 @@ class SupervisorActor(ShellActor):
     def _evict_answered(self, answer: c.EvictAnswer, _: Any) -> None:
         child = self._registry.of_id(answer.connection_id)
         if child is not None:
-            self._lives(child)
+            self._vigil.lives(child)
             self._room.evict_answered(child, accepted=answer.accepted)
 
     def _retire(self, ask: c.Retire, sender: Any) -> None:
@@ -212,14 +217,15 @@ class SupervisorActor(ShellActor):
     def _ended(self, child: Child) -> None:
         crashed = child.crashes
         self._registry.remove(child)
+        if child.slot is not None:
+            self._board.give_back(child.slot)
         self._note(logging.INFO if child.why in AS_ASKED else logging.WARNING, "connection_ended", child, why=child.why)
         failure = Failure.of(ErrorCode.WEBSOCKET_START_FAILED, Delivery.NOT_SENT, reason="process_exited")
         for asker, ask_id in child.waiting:
             self.send(asker, m.StartRefused(ask_id, failure))
         for watcher in child.watchers:
             self.send(watcher, m.ConnectionDown(child.connection_id, crashed))
-        for asker, ask_id in child.suspecting:
-            self.send(asker, m.Examined(ask_id, True))
+        self._vigil.ended(child)
         self._room.serve()
         self._answer_stop()
 
@@ -227,37 +233,22 @@ class SupervisorActor(ShellActor):
 
     def _suspect(self, ask: m.Suspect, asker: Any) -> None:
         child = self._registry.of_id(ask.connection_id)
-        if child is None:
-            self.send(asker, m.Examined(ask.ask_id, True))
+        if child is not None and not self._has_ended(child):
+            self._vigil.suspect(child, asker, ask.ask_id)
             return
-        child.suspecting.append((asker, ask.ask_id))
-        if self._has_ended(child):
+        if child is not None:
             self._ended(child)
-        elif child.silent is None:
-            child.silent = 0
-            self.send(child.address, m.GetStatus(0))
+        self.send(asker, m.Examined(ask.ask_id, True))
 
     def _answered(self, report: m.StatusReport, _: Any) -> None:
         for status in report.connections:
-            self._reported(c.Report(status.connection_id, status), None)
-
-    def _lives(self, child: Child) -> None:
-        if child.leaving:
-            return  # what counts is that it ends
-        child.silent = None
-        suspecting, child.suspecting = child.suspecting, []
-        for asker, ask_id in suspecting:
-            self.send(asker, m.Examined(ask_id, False))
-
-    def _end_the_silent(self) -> None:
-        for child in self._registry:
-            if child.silent is None:
-                continue
-            child.silent += 1
-            if child.silent > SILENCE and not self.in_process:
-                self._kill(child)  # stopped, or stuck: nothing that it was told to do would happen
+            child = self._registry.of_id(status.connection_id)
+            if child is not None:
+                self._vigil.lives(child)
 
     def _kill(self, child: Child) -> None:
+        if self.in_process:
+            return
         child.why = "killed"
         process.kill_child(child.pid)
         self._missed = True
@@ -278,8 +269,8 @@ class SupervisorActor(ShellActor):
     def _reported(self, report: c.Report, _: Any) -> None:
         child = self._registry.of_id(report.connection_id)
         if child is not None:
-            child.report(report.status, time.monotonic())
-            self._lives(child)
+            child.facts = report.facts
+            self._vigil.lives(child)
 
     def _find(self, ask: m.FindConnection, asker: Any) -> None:
         child = self._registry.of_key(ask.key)
@@ -341,7 +332,7 @@ class SupervisorActor(ShellActor):
     def _answer_stop(self, *, late: bool = False) -> None:
         if not self._ending.waited_for or not (late or not len(self._registry)):
             return
-        if late and self._ending.draining and not self.in_process:
+        if late and self._ending.draining:
             for child in self._registry:
                 self._kill(child)
         if self._ending.drains_since is not None:
@@ -367,7 +358,7 @@ class SupervisorActor(ShellActor):
                 # Should it come up after all, nobody would know it.
                 self._stop_child(child, ErrorCode.SHUTTING_DOWN, "start_failed")
         self._find_the_missed()
-        self._end_the_silent()
+        self._vigil.tick()
         self._room.serve()
         self._tick_later()
 

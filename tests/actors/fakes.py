@@ -20,7 +20,9 @@ from thespian.actors import Actor, ActorSystem
 
 from pixir_actors.actors import messages as m
 from pixir_actors.channel.frame import Frame, FrameType, failure_from, metadata_from
+from pixir_actors.core.report import Facts
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.state import Statistics
 from pixir_actors.errors import ErrorCode, Failure
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
@@ -51,6 +53,8 @@ STATUS = ConnectionStatus(
     last_reset_reason=None,
     last_error=None,
 )
+FACTS = Facts("idle", None, None, 0, False, False, None, 0.0, None, None, None, tuple(vars(Statistics()).values()))
+"""What one reports that has done nothing, and is idle since 0."""
 RESET = Fault(ErrorCode.WEBSOCKET_READ_FAILED, {"reason": "reset"})
 REFUSED = Fault(ErrorCode.WEBSOCKET_CONNECT_FAILED, {"reason": "refused"})
 

@@ -17,6 +17,7 @@ from pixir_actors.actors import connection as module
 from pixir_actors.actors import control as c
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import reporter
+from pixir_actors.actors.board import Board, Slot
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.sink import ChannelSink
 from pixir_actors.actors.submission import submission_frame
@@ -72,9 +73,10 @@ class Peer:
     def transport(self) -> FakeTransport:
         return self.dialer.transport
 
-    def begin(self, reset_reason: str | None = None) -> None:
+    def begin(self, reset_reason: str | None = None, slot: Slot | None = None) -> None:
         self.room.knows("c-1", self.address)
-        self.room.tell(self.address, c.Begin("c-1", "label", reset_reason, None))
+        board, number = (None, 0) if slot is None else (slot.board, slot.number)
+        self.room.tell(self.address, c.Begin("c-1", "label", reset_reason, None, board, number))
         assert self.room.wait_for(c.Began).connection_id == "c-1"
 
     def submit(self, request_id: int, *items: Any, settings: Settings = QUIET, **options: Any) -> None:
@@ -777,17 +779,30 @@ def test_it_reports_its_changes_but_at_most_once_per_interval(
     monkeypatch.setattr(reporter, "REPORT_INTERVAL", 0.05)
     peer.begin()
     assert not room.has(c.Report), "nobody waits for it"
-    assert room.wait_for(c.Report).status.state == "disconnected"
+    assert room.wait_for(c.Report).facts.state == "disconnected"
     peer.turn(1)
     peer.turn(2)
 
     def reported() -> bool:
         reports = [message for message in room.unread if isinstance(message, c.Report)]
-        return bool(reports) and reports[-1].status.turns == 2
+        return bool(reports) and reports[-1].facts.statistics[0] == 2
 
     room.run(reported)
     room.unread.clear()
     assert not until(lambda: room.run() or room.has(c.Report), 0.15 / within(1)), "nothing has changed since"
+
+
+def test_it_reports_on_the_board_that_it_was_given(peer: Peer, room: Room) -> None:
+    board = Board()
+    slot = board.take()
+    assert slot is not None
+    peer.begin(slot=slot)
+    peer.turn(1)
+
+    told = slot.read()
+    assert told is not None
+    assert (told.state, told.statistics[0]) == ("idle", 1)
+    assert not room.has(c.Report)
 
 
 def test_no_report_is_on_the_way_of_a_request(peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

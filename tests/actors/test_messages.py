@@ -22,7 +22,7 @@ from pixir_actors.events import Data, Metadata, Status
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
 from pixir_actors.status import SystemStatus
-from tests.actors.fakes import STATUS
+from tests.actors.fakes import FACTS, STATUS
 
 CANARY = "canary-4711"
 FAILURE = Failure.of(ErrorCode.QUEUE_FULL, Delivery.NOT_SENT, limit=16)
@@ -64,7 +64,7 @@ EXAMPLES: dict[type, Any] = {
     c.Begin: c.Begin("c-1", "label", None, 1),
     c.Began: c.Began("c-1", 1),
     c.StartFailed: c.StartFailed("c-1", "no_watch"),
-    c.Report: c.Report("c-1", STATUS),
+    c.Report: c.Report("c-1", FACTS),
     c.Retire: c.Retire("c-1"),
     c.RetireAnswer: c.RetireAnswer(True),
     c.Evict: c.Evict(),

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from pixir_actors.actors import registry as module
+from pixir_actors.actors.board import Board
 from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.core.secret import Secret
-from pixir_actors.core.state import State
-from tests.actors.fakes import STATUS
+from tests.actors.fakes import FACTS, STATUS
 
 
 @pytest.fixture
@@ -123,47 +123,55 @@ def test_reasons_are_remembered_up_to_a_number_the_oldest_going_first(
     assert registry.reason(Secret("c")) == "connection_crashed"
 
 
-IDLE = [(state, state not in (State.CONNECTING, State.STREAMING)) for state in State]
-
-
-@pytest.mark.parametrize(("state", "idle"), IDLE)
-def test_a_turn_that_runs_is_not_idle(state: State, idle: bool) -> None:
+def test_a_turn_that_runs_is_not_idle() -> None:
     a = child("a")
-    a.report(replace(STATUS, state=state.value, idle_s=2.0), now=100.0)
+    a.facts = FACTS._replace(idle_since=2.0)
+    assert a.idle_since() == 2.0
 
-    assert a.idle_for(103.0) == (5.0 if idle else None)
+    a.facts = FACTS._replace(idle_since=2.0, running=True)
+    assert a.idle_since() is None
 
 
 def test_one_that_has_not_reported_is_not_idle() -> None:
-    assert child("a").idle_for(5.0) is None
+    assert child("a").idle_since() is None
 
 
 def test_the_longest_idle_one_is_found_whenever_they_reported(registry: Registry) -> None:
     """An idle connection has nothing to report: since its report it has been idle longer."""
-    assert registry.longest_idle(0.0) is None
+    assert registry.longest_idle(unless_busy_since=0.0) is None
     old, recent, busy, silent, asked, left = [child(name) for name in ("old", "recent", "busy", "silent", "asked", "left")]
     for one in (recent, old, busy, silent, asked, left):
         registry.add(one)
-    old.report(replace(STATUS, idle_s=0.1), now=100.0)
-    recent.report(replace(STATUS, idle_s=20.0), now=190.0)
-    busy.report(replace(STATUS, state="streaming"), now=1.0)
-    asked.report(STATUS, now=1.0)
+    old.facts = FACTS._replace(idle_since=100.0)
+    recent.facts = FACTS._replace(idle_since=170.0)
+    busy.facts = FACTS._replace(running=True)
+    asked.facts = left.facts = FACTS
     asked.evicting = True
-    left.report(STATUS, now=1.0)
     registry.forget(left)
 
-    assert registry.longest_idle(200.0) is old
+    assert registry.longest_idle(unless_busy_since=0.0) is old
     old.evicting = True
-    assert registry.longest_idle(200.0) is recent
-    recent.status = None
-    assert registry.longest_idle(200.0) is None
+    assert registry.longest_idle(unless_busy_since=0.0) is recent
+    recent.busy_at = 180.0
+    assert registry.longest_idle(unless_busy_since=181.0) is recent
+    assert registry.longest_idle(unless_busy_since=180.0) is None
 
 
 def test_a_status_grows_older_between_two_reports() -> None:
     a = child("a")
     assert a.status_at(5.0) is None
-    a.report(replace(STATUS, age_s=10.0, idle_s=2.0, degraded_for_s=1.0, next_wakeup_s=4.0), now=100.0)
+    a.label, a.pid, a.facts = "label", 7, FACTS._replace(idle_since=100.0)
 
-    assert a.status_at(103.0) == replace(STATUS, age_s=13.0, idle_s=5.0, degraded_for_s=0.0, next_wakeup_s=1.0)
-    a.report(replace(STATUS, state="streaming"), now=100.0)
-    assert a.status_at(103.0) == replace(STATUS, state="streaming")
+    assert a.status_at(103.0) == replace(STATUS, key="label", connection_id="c-a", pid=7, idle_s=3.0)
+
+
+def test_what_is_on_the_board_is_newer_than_what_was_said() -> None:
+    a = child("a")
+    a.facts, a.slot = FACTS, Board().take()
+    assert a.look() == FACTS, "nothing is written yet"
+
+    assert a.slot is not None
+    a.slot.write(FACTS._replace(state="streaming", running=True))
+    assert a.idle_since() is None
+    a.slot.clear()
+    assert a.idle_since() is None, "what it was last seen to report"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from pixir_actors.actors import reporter as module
-from pixir_actors.actors.control import Begin, Report
+from pixir_actors.actors.board import Board, Slot
 from pixir_actors.actors.reporter import PROMPTLY, REPORT_INTERVAL, Reporter
+from pixir_actors.core.report import Facts, facts_of
 from pixir_actors.core.state import Alarm, Connection, Socket, State
 from pixir_actors.settings import Settings
 
@@ -22,12 +22,10 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = BEGAN
-        self.sent: list[Report] = []
+        self.sent: list[Facts] = []
         self.wakeups: list[float] = []
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.reporter = Reporter(
-            Begin("c-1", "label", None, None), send=self.sent.append, wake_after=self.wakeups.append
-        )
+        self.reporter = Reporter(None, send=self.sent.append, wake_after=self.wakeups.append)
         self.connection = Connection.new(now=BEGAN, limits=Settings())
 
     def change(self) -> None:
@@ -74,10 +72,8 @@ def test_a_report_says_how_things_are_when_it_is_sent(bench: Bench) -> None:
     bench.now += 2.5
     bench.reporter.due(bench.connection)
 
-    [report] = bench.sent
-    assert report.connection_id == report.status.connection_id == "c-1"
-    assert (report.status.key, report.status.pid, report.status.turns) == ("label", os.getpid(), 7)
-    assert report.status.idle_s == 2.5
+    assert bench.sent == [facts_of(bench.connection)]
+    assert bench.sent[0].statistics[0] == 7
     assert len(bench.wakeups) == 1, "the one of the change: nothing has changed since"
 
 
@@ -126,8 +122,29 @@ def test_a_socket_that_comes_or_goes_is_news(bench: Bench) -> None:
         bench.reporter.due(bench.connection)
 
 
-def test_a_status_can_be_had_at_any_time(bench: Bench) -> None:
-    bench.now += 1.5
+# On the board
 
-    assert bench.reporter.status(bench.connection).idle_s == 1.5
+
+@pytest.fixture
+def slot(bench: Bench) -> Slot:
+    taken = Board().take()
+    assert taken is not None
+    bench.reporter = Reporter(taken, send=bench.sent.append, wake_after=bench.wakeups.append)
+    return taken
+
+
+def test_with_a_board_news_is_there_at_once_and_nobody_is_woken(bench: Bench, slot: Slot) -> None:
+    for _ in range(3):
+        bench.change()
+        assert slot.read() == facts_of(bench.connection)
+
     assert (bench.sent, bench.wakeups) == ([], [])
+
+
+def test_what_is_no_news_is_not_written(bench: Bench, slot: Slot) -> None:
+    bench.change()
+    slot.clear()
+    bench.connection = replace(bench.connection, alarm=Alarm(1, BEGAN + 25))
+    bench.reporter.changed(bench.connection)
+
+    assert slot.read() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.actors.room import Room
 from pixir_actors.errors import ErrorCode, Failure
 from pixir_actors.settings import Settings
-from tests.actors.fakes import STATUS
+from tests.actors.fakes import FACTS
 
 
 class House:
@@ -30,7 +29,7 @@ class House:
     def add(self, name: str, idle_s: float | None = None) -> Child:
         child = Child(question(name).key, name, f"created {name}", 0.0, 0.0, address=f"address {name}")
         if idle_s is not None:
-            child.report(replace(STATUS, connection_id=name, idle_s=idle_s), 1e12)
+            child.facts = FACTS._replace(idle_since=1e12 - idle_s)
         self.registry.add(child)
         return child
 

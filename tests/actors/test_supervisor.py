@@ -18,10 +18,11 @@ from pixir_actors.actors import supervisor as module
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.actors.supervisor import SupervisorActor
+from pixir_actors.actors.vigil import SILENCE
 from pixir_actors.core.secret import Secret
 from pixir_actors.errors import ErrorCode
 from pixir_actors.settings import Settings
-from tests.actors.fakes import REFUSED, Courier, Dialer, FakeTransport, Room, completed, created, key, submit
+from tests.actors.fakes import FACTS, REFUSED, Courier, Dialer, FakeTransport, Room, completed, created, key, submit
 from tests.conftest import until
 
 HASTE = 50.0
@@ -119,8 +120,8 @@ class Desk:
         """Wait until the supervisor has been told of a state."""
 
         def told() -> bool:
-            status = self.child(name).status
-            return status is not None and status.state == state
+            facts = self.child(name).look()
+            return facts is not None and facts.state == state
 
         self.room.run(told)
 
@@ -222,7 +223,7 @@ def test_a_connection_that_ends_while_it_starts_is_answered(desk: Desk, room: Ro
 
 def test_unknown_messages_are_ignored(desk: Desk, room: Room) -> None:
     started = desk.start("a")
-    stranger = c.Report("of nobody", next(iter(desk.status().values())))
+    stranger = c.Report("of nobody", FACTS)
     for message in ("text", None, 7, m.Probe(1), c.EvictAnswer("of nobody", True), stranger):
         room.tell(desk.address, message)
 
@@ -280,9 +281,8 @@ def test_one_that_became_busy_stays_and_the_next_is_asked(desk: Desk, room: Room
     desk.reported("a", "idle")
     desk.reported("b", "idle")
     desk.begin(first, 3)
-    idle = desk.child("b").status
-    assert idle is not None
-    desk.child("a").report(idle, 0.0)  # as if its report were still on its way
+    # As if its report came by message, and were still on its way.
+    desk.child("a").slot, desk.child("a").facts = None, FACTS
 
     desk.start("c", max_connections=2)
 
@@ -295,10 +295,8 @@ def test_if_all_became_busy_who_waits_is_refused(desk: Desk, room: Room) -> None
     first = desk.start("a", max_connections=1)
     desk.run(first, 1)
     desk.reported("a", "idle")
-    idle = desk.child("a").status
-    assert idle is not None
     desk.begin(first, 2)
-    desk.child("a").report(idle, 0.0)
+    desk.child("a").slot, desk.child("a").facts = None, FACTS
 
     assert desk.refused("b", max_connections=1).code is ErrorCode.TOO_MANY_CONNECTIONS
 
@@ -499,7 +497,7 @@ def test_one_that_may_retire_has_all_the_time_it_needs(desk: Desk, room: Room, k
     assert room.wait_for(c.RetireAnswer).granted
     assert child.silent is None
 
-    for _ in range(module.SILENCE + 2):
+    for _ in range(SILENCE + 2):
         desk.ring(module._TICK)
 
     assert killed == []
@@ -509,7 +507,12 @@ def test_one_that_may_retire_has_all_the_time_it_needs(desk: Desk, room: Room, k
 # Status and the end
 
 
-def test_status_comes_from_reports_and_no_connection_is_asked(desk: Desk, room: Room) -> None:
+@pytest.mark.parametrize("by_message", [False, True], ids=["on the board", "by message"])
+def test_status_comes_from_reports_and_no_connection_is_asked(
+    desk: Desk, room: Room, monkeypatch: pytest.MonkeyPatch, by_message: bool
+) -> None:
+    if by_message:
+        monkeypatch.setattr(module.Board, "take", lambda _: None)
     assert desk.status() == {}
     a, b = desk.start("a"), desk.start("b", expose_keys=True)
     desk.run(a, 1)

@@ -16,6 +16,7 @@ from pixir_actors.actors import ending as ending_module
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import refusals, reporter
 from pixir_actors.actors import supervisor as module
+from pixir_actors.actors.vigil import SILENCE
 from pixir_actors.core import actions as do
 from pixir_actors.errors import Delivery, ErrorCode
 from pixir_actors.version import __version__
@@ -201,7 +202,7 @@ def test_one_that_gives_no_sign_of_life_is_killed_long_before_the_time_has_passe
 def test_one_that_runs_and_says_so_is_not_killed(desk: Desk, room: Room, killed: list[int]) -> None:
     room.tell(desk.address, m.StopAll(9, within=LONG))
     room.run(lambda: desk.child("a").silent is None)
-    for _ in range(module.SILENCE + 2):
+    for _ in range(SILENCE + 2):
         desk.ring(module._TICK)
     assert room.ask(desk.address, m.Suspect(1, desk.child("a").connection_id)) == m.Examined(1, ended=False)
 

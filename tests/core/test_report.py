@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import orjson
 import pytest
 
 from pixir_actors.core import inputs as put
-from pixir_actors.core.report import describe
+from pixir_actors.core.report import Facts, describe, facts_of
 from pixir_actors.core.state import Connection, State
 from pixir_actors.errors import ErrorCode
 from pixir_actors.settings import Settings
@@ -19,7 +20,7 @@ BEARER = "sk-canary-4711"
 
 
 def status(machine: Machine) -> ConnectionStatus:
-    return describe(machine.conn, now=machine.now, key="digest", connection_id="c-1", pid=42)
+    return describe(facts_of(machine.conn), now=machine.now, key="digest", connection_id="c-1", pid=42)
 
 
 def warm(**options: Any) -> Machine:
@@ -138,8 +139,8 @@ def test_the_host_is_shown_without_path_query_and_key() -> None:
 
 
 def test_a_clock_that_stands_a_little_behind_makes_no_negative_times() -> None:
-    machine = warm(keepalive_interval=1.0)
-    told = describe(machine.conn, now=machine.now - 1.0, key="k", connection_id="c", pid=1)
+    machine = warm(keepalive_interval=None, idle_close_after=50.0)
+    told = describe(facts_of(machine.conn), now=machine.now - 1.0, key="k", connection_id="c", pid=1)
 
     assert told.idle_s == 0.0
     machine.now += 100.0
@@ -149,9 +150,54 @@ def test_a_clock_that_stands_a_little_behind_makes_no_negative_times() -> None:
 def test_every_state_is_shown_by_its_own_word() -> None:
     fresh = Machine().conn
     shown = [
-        describe(dataclasses.replace(fresh, state=state), now=0.0, key="k", connection_id="c", pid=1).state
+        describe(facts_of(dataclasses.replace(fresh, state=state)), now=0.0, key="k", connection_id="c", pid=1).state
         for state in State
     ]
 
     assert shown == ["disconnected", "connecting", "idle", "streaming", "degraded", "retiring", "stopped"]
     assert isinstance(fresh, Connection)
+
+
+def test_what_was_reported_stays_true_while_nothing_happens() -> None:
+    machine = warm(keepalive_interval=10.0, degraded_for=5.0)
+    told = facts_of(machine.conn)
+    machine.now += 7.0
+
+    later = describe(told, now=machine.now, key="digest", connection_id="c-1", pid=42)
+
+    assert later == status(machine)
+    assert (later.age_s, later.idle_s) == (9.5, 7.5)
+
+
+LATER = [
+    # when the alarm was to ring, every how many seconds it does, how long it is until then at 100
+    (104.0, None, 4.0),
+    (104.0, 25.0, 4.0),
+    (96.0, None, 0.0),  # it is about to ring
+    (96.0, 25.0, 21.0),  # a ping was sent since, which is no news
+    (31.0, 25.0, 6.0),
+    (None, 25.0, None),
+]
+
+
+@pytest.mark.parametrize(("at", "every", "left"), LATER)
+def test_deadlines_that_come_again_are_counted_on(at: float | None, every: float | None, left: float | None) -> None:
+    told = facts_of(Machine().conn)._replace(alarm_at=at, wakeup_every_s=every)
+
+    assert describe(told, now=100.0, key="k", connection_id="c", pid=1).next_wakeup_s == left
+
+
+def test_the_degraded_window_ends_without_a_word() -> None:
+    told = facts_of(Machine().conn)._replace(degraded_until=100.0)
+
+    waits = [describe(told, now=now, key="k", connection_id="c", pid=1).degraded_for_s for now in (98.5, 100.0, 130.0)]
+    assert waits == [1.5, 0.0, 0.0]
+
+
+def test_a_report_is_nothing_but_json() -> None:
+    machine = warm()
+    machine.submit([user("hello")])
+    told = facts_of(machine.conn)
+
+    *others, statistics = orjson.loads(orjson.dumps(tuple(told)))
+    assert Facts._make((*others, tuple(statistics))) == told
