@@ -250,7 +250,8 @@ class Client:
     def status(self, key: Key | None = None) -> list[ConnectionStatus]:
         """Return one status per connection, as each of them last wrote it down; or that of one key, which is asked itself.
 
-        In an actor system that does not fork, which only a host can run, the first is up to about a second old. Asking for a key starts no connection: the list is empty if it has none.
+        In an actor system that does not fork, which only a host can run, the first is up to about a second old. Asking for a
+        key starts no connection: the list is empty if it has none.
 
         Raises:
             StreamError: `connection_unresponsive` or `shutting_down`.
