@@ -45,6 +45,7 @@ LINGER: Final = 1.0
 """Seconds a retired connection stays, to send back those who still have its address."""
 STASH_LIMIT: Final = 1000
 
+_DEFAULTS: Final = Settings()  # checked once, and not in every new process
 _ALARM: Final = "alarm"
 _REPORT: Final = "report"
 _SWEEP: Final = "sweep"
@@ -63,7 +64,7 @@ class ConnectionActor(ShellActor):
         self._begin: c.Begin | None = None
         self._supervisor: Any = None
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
-        self._conn = Connection.new(now=time.monotonic(), limits=Settings())
+        self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS)
         self._wire = Wire(
             self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
         )
@@ -109,7 +110,7 @@ class ConnectionActor(ShellActor):
         )
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
         self._outbox = self._new_outbox(begin.connection_id)
-        self._conn = Connection.new(now=time.monotonic(), limits=Settings(), reason=reason)
+        self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS, reason=reason)
         self.send(supervisor, c.Began(begin.connection_id, os.getpid(), facts_of(self._conn)))
         self._drive([inputs.Begun()])
         stash, self._stash = self._stash, []

@@ -40,9 +40,9 @@ INHERITED: Final = frozenset(
 )
 """Variables of the host's environment that its actor system sees, besides LC_*: no other, since others may be
 secrets."""
-ADDED: Final = {"THESPIAN_MAX_PENDING_TRANSMITS": "1000"}
-"""Messages that a process may have on the way, to all others together: with Thespian's own 20, as many stuck peers
-freeze it."""
+ADDED: Final = {"THESPIAN_MAX_PENDING_TRANSMITS": "1000", "MALLOC_ARENA_MAX": "1"}
+"""How many messages a process may have on the way, to all others together: with Thespian's own 20, as many stuck peers
+freeze it. And one heap for all threads of a process: the one that opens sockets needs none of its own."""
 BOOTSTRAP: Final = (
     "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config['path'];"
     " from pixir_actors.system.guardian import main; main(config)"

@@ -40,6 +40,7 @@ from typing import Any, Final
 
 import thespian.system.transport.TCPTransport as plain_transport
 from thespian.actors import ActorSystem
+from thespian.system import actorManager
 from thespian.system.multiprocCommon import MultiProcAdmin, MultiProcReplicator, get_min_log_level, multiprocessCommon
 from thespian.system.transport.IPBase import TCPv4ActorAddress
 from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, toSendBuffer
@@ -47,7 +48,7 @@ from thespian.system.transport.streamBuffer import ackDataErrPacket, ackPacket, 
 from pixir_actors.errors import SystemStartFailed
 from pixir_actors.system import polling
 from pixir_actors.system.crowd import bound_strangers
-from pixir_actors.system.forks import ForkContext, find_newest_first
+from pixir_actors.system.forks import ForkContext, find_newest_first, make_plainly
 from pixir_actors.system.forwarding import LOGGER_INSTANCE, bound_records, keep_loggers_place, outlive_loggers
 from pixir_actors.system.frames import Signer, StrictReceiveBuffer
 from pixir_actors.system.processes import no_core_dumps, set_process_name
@@ -256,6 +257,7 @@ class SignedBase(multiprocessCommon):
             raise SystemStartFailed(f"no actor system listens at {adminAddr}")
         outlive_loggers(MultiProcAdmin)
         find_newest_first(MultiProcReplicator)
+        make_plainly(actorManager)
         self.mpcontext = ForkContext
         super()._startAdmin(adminAddr, *args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.actors.supervisor import SupervisorActor
 from pixir_actors.system.embedded import EmbeddedSystem
-from pixir_actors.system.forks import Fork, find_newest_first
+from pixir_actors.system.forks import Fork, find_newest_first, make_plainly
 from tests.conftest import until, within
 
 ROOT = Path(__file__).parents[2]
@@ -143,3 +147,39 @@ def test_a_child_that_is_up_is_looked_for_among_the_newest() -> None:
     assert parent.ready == [(3, "address of 3"), (2, "address of 2")]
     assert [child.childRealAddr for child in parent._child_procs] == ["", "", "address of 2", "address of 3"]
     assert parent.unknown == [9]
+
+
+def test_an_actor_that_says_what_it_takes_is_made_without_a_look_at_its_class() -> None:
+    looked: list[type] = []
+
+    class Looking:
+        """What Thespian has."""
+
+        def __init__(self, **known: Any) -> None:
+            self.known = known
+
+        def create(self, actor: Any) -> Any:
+            looked.append(actor)
+            return actor(**self.known)
+
+    class Ours(dict[str, Any]):
+        takes_capabilities = True
+
+    class Theirs(dict[str, Any]):
+        """Says nothing."""
+
+    manager = ModuleType("manager")
+    vars(manager)["withPossibleInitArgs"] = Looking
+    make_plainly(manager)
+    make_plainly(manager)
+    made = [manager.withPossibleInitArgs(capabilities={"a": 1}, requirements=None).create(kind) for kind in (Ours, Theirs)]
+
+    assert made == [{"capabilities": {"a": 1}}, {"capabilities": {"a": 1}, "requirements": None}]
+    assert looked == [Theirs]
+
+
+def test_our_actors_say_so() -> None:
+    """And so does the class in whose place a program may put its own: what it says holds for `__init__`."""
+    for actor in (ConnectionActor, SupervisorActor):
+        assert actor.takes_capabilities
+        assert next(iter(inspect.signature(actor).parameters)) == "capabilities"
