@@ -1,147 +1,139 @@
-"""Counts what a turn costs, in every process that has a part in it: `python -m tests.counting`; prints JSON.
+"""Counts what a turn costs, in both processes that have a part in it: `python -m tests.counting embedded`; prints JSON.
 
-Functions of Thespian and of sockets are wrapped before an actor system is started: its processes are forks of this one,
-and inherit the wrapped ones. Each process counts in memory that all of them share, in a row of its own, so that counting
-takes no lock. The server is a process that counts nothing.
+With `over` in place of `embedded`, on a host's own actor system, plain Thespian; pings are not counted there. The server is
+a process that counts nothing.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import pickle
 import socket
-import struct
 import sys
-from collections.abc import Callable
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
-import orjson
-import thespian.system.transport.TCPTransport as transport
 from thespian.actors import ActorSystem
 
 from benchmarks.asks import MODEL, Ask
 from benchmarks.contest import server
 from pixir_actors import Client, Data, Request
+from pixir_actors.simulator import Reply, Simulator
+from tests.conftest import until, within
+from tests.counters import Counters, wrap, wrap_guardians
 
-ROW: Final = struct.Struct("=8Q")
-MESSAGES, PICKLED, SENDS, RECEIVES, PARSED, WRITTEN, REPORTS = range(7)
-ROUTINE: Final = frozenset({"Report"})
-"""Messages that are sent by the clock, not by the turn: at most one a second."""
 TURNS: Final = 20
 BURST: Final = 2000
 FIRST: Final = 100_000
 BODY: Final = 8_000_000
+APART: Final = 20
+"""Events that come one by one."""
+PINGS: Final = 20
+KEEPALIVE: Final = 0.1
+"""Seconds between two of them."""
+PONG_TIMEOUT: Final = within(0.95)
+"""Seconds after which a connection would miss a pong: an alarm that rings although it came counts with later pings."""
+SETTLED: Final = PONG_TIMEOUT + 1.1
+"""Seconds behind a turn after which its last report has been sent, and pings cost what they always do."""
 
-
-class Counters:
-    """Numbers of all processes, by pid. Untouched pages take no memory."""
-
-    def __init__(self) -> None:
-        most = int(Path("/proc/sys/kernel/pid_max").read_text())
-        self._shared = mmap.mmap(-1, most * ROW.size)
-
-    def add(self, what: int, amount: int = 1) -> None:
-        row = list(self.of(os.getpid()))
-        row[what] += amount
-        ROW.pack_into(self._shared, os.getpid() * ROW.size, *row)
-
-    def of(self, pid: int) -> tuple[int, ...]:
-        return ROW.unpack_from(self._shared, pid * ROW.size)
-
-
-def wrap(counters: Counters) -> None:
-    """Count messages that are pickled, bytes of JSON, and calls of sockets, from now on, here and in forks."""
-
-    def dumps(value: Any, *rest: Any) -> bytes:
-        text = pickle.dumps(value, *rest)
-        # (address, message), and the acknowledgements of the transport, which are no messages
-        message = value[1] if isinstance(value, tuple) and len(value) == 2 else None
-        if type(message).__name__ in ROUTINE:
-            counters.add(REPORTS)
-        elif type(message).__module__ in ("pixir_actors.actors.messages", "pixir_actors.actors.control"):
-            counters.add(MESSAGES)
-            counters.add(PICKLED, len(text))
-        return text
-
-    transport.serializer = SimpleNamespace(dumps=dumps, loads=pickle.loads)
-    parse, write = orjson.loads, orjson.dumps
-
-    def loads(text: Any) -> Any:
-        counters.add(PARSED, len(text))
-        return parse(text)
-
-    def written(*arguments: Any, **named: Any) -> bytes:
-        text = write(*arguments, **named)
-        counters.add(WRITTEN, len(text))
-        return text
-
-    orjson.loads, orjson.dumps = loads, written
-    for names, what in ((("send", "sendall", "sendmsg"), SENDS), (("recv", "recv_into", "recvmsg"), RECEIVES)):
-        for name in names:
-            setattr(socket.socket, name, counted(counters, getattr(socket.socket, name), what))
-
-
-def counted(counters: Counters, call: Callable[..., Any], what: int) -> Callable[..., Any]:
-    def counting(self: socket.socket, *arguments: Any, **named: Any) -> Any:
-        counters.add(what)
-        return call(self, *arguments, **named)
-
-    return counting
+Found = dict[str, float]
 
 
 class Conversation:
     """Turns of one key, always with the whole history."""
 
-    def __init__(self, client: Client, url: str, counters: Counters) -> None:
+    def __init__(self, client: Client, url: str, counters: Counters, key: str = "counted", **options: Any) -> None:
         self._client, self._url, self._counters = client, url + "/responses", counters
+        self._key, self._options = key, options
         self.history: list[Any] = []
+
+    @property
+    def pid(self) -> int:
+        """The process of the key's connection."""
+        [status] = self._client.status(self._key)
+        assert status.pid is not None
+        return status.pid
 
     def turn(self, ask: Ask) -> None:
         self.history += ask.input()
         request = Request(self._url, body={"model": MODEL, "input": self.history})
-        with self._client.stream("counted", request) as stream:
+        with self._client.stream(self._key, request, **self._options) as stream:
             events = sum(isinstance(event, Data) for event in stream)
         stream.raise_for_failure()
         assert events == ask.events
         self.history += stream.output
 
-    def first(self, ask: Ask) -> dict[str, float]:
+    def first(self, ask: Ask) -> Found:
         """Return what the first turn of the key costs this process: it has no connection yet."""
-        return self._count([ask], {"client": os.getpid()})
-
-    def count(self, asks: list[Ask]) -> dict[str, float]:
-        """Return what so many turns cost, per turn: of this process, and of the key's connection."""
-        [status] = self._client.status("counted")
-        return self._count(asks, {"client": os.getpid(), "connection": status.pid})
-
-    def _count(self, asks: list[Ask], pids: dict[str, int]) -> dict[str, float]:
-        before = {who: self._counters.of(pid) for who, pid in pids.items()}
-        for ask in asks:
+        with self._counting({"client": os.getpid()}) as found:
             self.turn(ask)
-        after = {who: self._counters.of(pid) for who, pid in pids.items()}
-        names = {"messages": MESSAGES, "pickled": PICKLED, "sends": SENDS, "receives": RECEIVES}
-        names |= {"parsed": PARSED, "written": WRITTEN, "reports": REPORTS}
-        return {
-            f"{who} {name}": (after[who][at] - before[who][at]) / len(asks) for who in pids for name, at in names.items()
-        }
+        return found
 
-    def copies(self) -> dict[str, float]:
+    def count(self, asks: list[Ask]) -> Found:
+        """Return what so many turns cost, per turn: of this process, and of the key's connection."""
+        with self._counting({"client": os.getpid(), "connection": self.pid}, len(asks)) as found:
+            for ask in asks:
+                self.turn(ask)
+        return found
+
+    def idle(self) -> Found:
+        """Return what a ping and its pong cost while nothing else happens; the key had its turn before."""
+        pid = self.pid
+
+        def sent() -> int:
+            return self._counters.of(pid)["sends"]
+
+        before, woken = sent(), wakeups(pid)
+        with self._counting({"client": os.getpid(), "connection": pid}, PINGS) as found:
+            assert until(lambda: sent() >= before + PINGS, 60)
+            found["connection wakeups"] = (wakeups(pid) - woken) / PINGS
+        return found
+
+    def one_by_one(self, sim: Simulator, released: threading.Event) -> Found:
+        """Return what it costs per event when each is sent as soon as the one before was received.
+
+        One that is held back for the next never comes, until the stream is released.
+        """
+        request = Request(self._url, body={"model": MODEL, "input": "as they come"})
+        with self._client.stream(self._key, request, **self._options) as stream:
+            events = (event.json() for event in stream if isinstance(event, Data))
+            while next(events)["type"] != "response.output_item.done":
+                pass
+            with self._counting({"client": os.getpid(), "connection": self.pid}, APART) as found:
+                for number in range(APART):
+                    sim.push({"type": "response.output_text.delta", "output_index": 0, "delta": f"{number}"})
+                    assert next(events)["delta"] == f"{number}"
+            released.set()
+            assert [event["type"] for event in events] == ["response.completed"]
+        return found
+
+    @contextmanager
+    def _counting(self, pids: Mapping[str, int], times: int = 1) -> Iterator[Found]:
+        """Yield what is filled, as the block ends, with how often each thing happened in it, divided by `times`."""
+        found: Found = {}
+        before = {who: self._counters.of(pid) for who, pid in pids.items()}
+        yield found
+        for who, pid in pids.items():
+            after = self._counters.of(pid)
+            found |= {f"{who} {name}": (after[name] - count) / times for name, count in before[who].items()}
+
+    def copies(self) -> Found:
         """Return by how many bodies the memory of this process and of the connection's grew at the most.
 
         The resident memory counts: a JSON parser reserves a dozen times its text, and uses what it needs of that.
         """
-        [status] = self._client.status("counted")
         body = b'{"model":"%s","input":%s}' % (MODEL.encode(), json.dumps(Ask(load=BODY).input()).encode())
         request = Request(self._url, body=body)
-        pids = {"client": os.getpid(), "connection": status.pid}
+        pids = {"client": os.getpid(), "connection": self.pid}
         for pid in pids.values():
             Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the highest mark so far
         before = {who: memory(pid, "VmRSS") for who, pid in pids.items()}
-        with self._client.stream("counted", request) as stream:
+        with self._client.stream(self._key, request) as stream:
             for _ in stream:
                 pass
         return {f"{who} copies": (memory(pid, "VmHWM") - before[who]) / len(body) for who, pid in pids.items()}
@@ -149,8 +141,18 @@ class Conversation:
 
 def memory(pid: int, name: str) -> int:
     """Return a number of bytes of /proc/<pid>/status."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+    return 1024 * int(_status(f"/proc/{pid}/status", name).split()[0])
+
+
+def wakeups(pid: int) -> int:
+    """Return how often the threads of a process have waited for something."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int(_status(f"{thread}/status", "voluntary_ctxt_switches")) for thread in threads)
+
+
+def _status(path: str, name: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    return next(line.partition(":")[2].strip() for line in lines if line.startswith(name + ":"))
 
 
 def free_port() -> int:
@@ -159,22 +161,57 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def over() -> Iterator[Client]:
+    system = ActorSystem("multiprocTCPBase", {"Admin Port": free_port()}, transientUnique=True)
+    try:
+        with Client.over(system) as client:
+            yield client
+    finally:
+        system.shutdown()
+
+
+def counted(client: Client, url: str, counters: Counters) -> dict[str, Found]:
+    conversation = Conversation(client, url, counters)
+    return {
+        "first": conversation.first(Ask(load=FIRST)),
+        "turn": conversation.count([Ask()] * TURNS),
+        "burst": conversation.count([Ask(deltas=BURST)]),
+        "body": conversation.copies(),
+        "event": counted_events(client, counters),
+    }
+
+
+def counted_events(client: Client, counters: Counters) -> Found:
+    """Return what events cost that come one by one; the server is in this process, so that not all of it counts."""
+    released = threading.Event()
+    late = threading.Timer(within(10), released.set)
+    late.start()
+    try:
+        with Simulator([Reply.text("warm"), Reply.text("x").held(released, "terminal")]) as sim:
+            conversation = Conversation(client, sim.base_url, counters, "events")
+            client.respond("events", Request(sim.base_url + "/responses", body={"model": MODEL, "input": "warm"}))
+            found = conversation.one_by_one(sim, released)
+    finally:
+        released.set()
+        late.cancel()
+    return {name: count for name, count in found.items() if "connection" in name or name == "client deliveries"}
+
+
 def main() -> None:
-    counters = Counters()
-    wrap(counters)
-    with server() as url:
-        system = ActorSystem("multiprocTCPBase", {"Admin Port": free_port()}, transientUnique=True)
-        try:
-            with Client.over(system) as client:
-                conversation = Conversation(client, url, counters)
-                found = {
-                    "first": conversation.first(Ask(load=FIRST)),
-                    "turn": conversation.count([Ask()] * TURNS),
-                    "burst": conversation.count([Ask(deltas=BURST)]),
-                    "body": conversation.copies(),
-                }
-        finally:
-            system.shutdown()
+    bases = {"embedded": Client.embedded, "over": over}
+    with tempfile.NamedTemporaryFile() as file, server() as url:
+        counters = Counters(file.name)
+        wrap(counters)
+        wrap_guardians(counters)
+        with bases[sys.argv[1]]() as client:
+            idle = Conversation(client, url, counters, "idle", keepalive_interval=KEEPALIVE, pong_timeout=PONG_TIMEOUT)
+            idle.turn(Ask())
+            settled = time.monotonic() + SETTLED
+            found = counted(client, url, counters)
+            if sys.argv[1] == "embedded":
+                time.sleep(max(0.0, settled - time.monotonic()))
+                found["ping"] = idle.idle()
     json.dump(found, sys.stdout)
 
 
