@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 import thespian.system.transport.TCPTransport as transport
 
+from pixir_actors.actors.board import Slot
 from pixir_actors.channel.inbox import Inbox
 from pixir_actors.system import embedded, frames, polling
 
@@ -40,8 +41,6 @@ NAMES: Final = (
     "deliveries",  # slices of a stream that were put where its consumer waits
 )
 ROW: Final = struct.Struct(f"={len(NAMES)}Q")
-ROUTINE: Final = frozenset({"Report"})
-"""Messages that are sent by the clock, not by the turn: at most one a second."""
 GUARDIAN: Final = "from pixir_actors.system.guardian import main;"
 
 Call = Callable[..., Any]
@@ -104,7 +103,8 @@ def wrap(counters: Counters) -> None:
             setattr(socket.socket, name, counters.counted(getattr(socket.socket, name), what))
     for name in ("eventfd_read", "eventfd_write"):
         setattr(os, name, counters.counted(getattr(os, name), "eventfds"))
-    for kind, name, what in ((Inbox, "put", "deliveries"), (polling.DefaultSelector, "select", "rounds")):
+    ours = ((Inbox, "put", "deliveries"), (polling.DefaultSelector, "select", "rounds"), (Slot, "write", "reports"))
+    for kind, name, what in ours:
         setattr(kind, name, counters.counted(getattr(kind, name), what))
 
 
@@ -120,9 +120,7 @@ def _wrap_messages(counters: Counters) -> None:
         text = pickle.dumps(value, *rest)
         # (address, message), and the acknowledgements of the transport, which are no messages
         message = value[1] if isinstance(value, tuple) and len(value) == 2 else None
-        if type(message).__name__ in ROUTINE:
-            counters.add("reports")
-        elif type(message).__module__ in ("pixir_actors.actors.messages", "pixir_actors.actors.control"):
+        if type(message).__module__ in ("pixir_actors.actors.messages", "pixir_actors.actors.control"):
             counters.add("messages")
             counters.add("pickled", len(text))
         return text
