@@ -28,7 +28,7 @@ LAYERS = {
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "
-    "transport.http transport.probe transport.sse transport.tls transport.upgrade transport.websocket",
+    "transport.http transport.masking transport.probe transport.sse transport.tls transport.upgrade transport.websocket",
     "channel": "channel channel.exchange channel.inbox channel.line channel.listener channel.local channel.sender",
     # processes
     "actors": "actors actors.board actors.connection actors.control actors.ending actors.intake actors.journal "
@@ -102,6 +102,7 @@ ONLY_IN = {
 
 EXCEPTIONS = {
     ("actors.watch", "select"): "its epoll holds every descriptor of an actor",
+    ("transport.masking", "websockets"): "its C extension masks, where it happens to be installed",
 }
 """Single modules that may import one thing more, and why."""
 

@@ -16,6 +16,7 @@ from websocket import ABNF, WebSocketProtocolException
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Fault
 from pixir_actors.transport.faults import Refused, protocol_error
+from pixir_actors.transport.masking import masked
 
 TEXT: Final = ABNF.OPCODE_TEXT
 BINARY: Final = ABNF.OPCODE_BINARY
@@ -183,28 +184,13 @@ class MessageReader:
         return TEXT, message
 
 
-def _masked_by(key: int) -> bytes:
-    """Return what each of the 256 bytes becomes by a byte of a masking key."""
-    every, same = bytes(range(256)), bytes([key]) * 256
-    return (int.from_bytes(every, "big") ^ int.from_bytes(same, "big")).to_bytes(256, "big")
-
-
-_MASKED_BY: Final = b"".join(map(_masked_by, range(256)))
-
-
-def frame(opcode: int, payload: bytes) -> bytearray:
+def frame(opcode: int, payload: bytes) -> bytes:
     """Return one whole client frame, masked."""
     size, key = len(payload), os.urandom(4)
     if size < 126:
-        whole = bytearray(struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key))
+        head = struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key)
     elif size < 1 << 16:
-        whole = bytearray(struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key))
+        head = struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key)
     else:
-        whole = bytearray(struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key))
-    start = len(whole)
-    whole += payload
-    # The bytes that one byte of the key masks are translated at once: 0.9 ms for a megabyte. As one large number, in pieces
-    # that stay in the cache, it takes 1.1 to 1.4 ms; by `ABNF.format` 2.7 ms.
-    for at, byte in enumerate(key, start):
-        whole[at::4] = whole[at::4].translate(_MASKED_BY[byte << 8 : byte + 1 << 8])
-    return whole
+        head = struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key)
+    return head + masked(payload, key)

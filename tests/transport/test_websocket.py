@@ -445,6 +445,9 @@ def test_a_server_written_by_others_understands_and_is_understood() -> None:
         transport.close()
         server.shutdown()
         running.join(within(5))
+    for end in (server.shutdown_watcher, server.shutdown_notifier):
+        if isinstance(end, int):  # versions before 17, which the peers of the benchmarks want, leave their pipe open
+            os.close(end)
     del server
     gc.collect()  # the library leaves its selector to the collector
     assert [len(message) for message in whole.messages[:5]] == [0, 125, 126, 65536, 1_000_000]
