@@ -45,7 +45,7 @@ class Message:
 
     __slots__ = ("_mask", "_masked", "opcode")
 
-    def __init__(self, opcode: int, mask: bytes, masked: bytes) -> None:
+    def __init__(self, opcode: int, mask: bytes, masked: memoryview) -> None:
         self.opcode = opcode
         self._mask = mask
         self._masked = masked
@@ -67,7 +67,7 @@ class Message:
         return unmask(self._masked[start:], self._mask)
 
 
-def unmask(data: bytes, mask: bytes) -> bytes:
+def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
     """Return `data` with the mask taken off, or put on."""
     length = len(data)
     key = (mask * (length // 4 + 1))[:length]
@@ -81,7 +81,7 @@ class Incoming:
         self._buffer = bytearray()
         self._needed = 2
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Message]:
         """Take what came and yield the frames that are complete.
 
         Raises:
@@ -110,7 +110,6 @@ class Incoming:
         if len(buffer) < end:
             self._needed = end
             return None
-        message = Message(buffer[0] & 0x0F, bytes(buffer[start : start + 4]), bytes(buffer[start + 4 : end]))
-        del buffer[:end]
-        self._needed = 2
-        return message
+        # What follows is little; the frame may be large, and stays where it is.
+        self._buffer, self._needed = buffer[end:], 2
+        return Message(buffer[0] & 0x0F, bytes(buffer[start : start + 4]), memoryview(buffer)[start + 4 : end])

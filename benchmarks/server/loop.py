@@ -15,7 +15,7 @@ from benchmarks.asks import Ask, read
 from benchmarks.server.answers import answer, timed_delta
 from benchmarks.server.frames import CLOSE, PING, PONG, TEXT, Incoming, Message, Refused, frame, upgrade
 
-_READ: Final = 1 << 18
+_READ: Final = 1 << 20
 _GOLDEN: Final = 0.6180339887
 """Its multiples lie evenly in 0..1: streams of one rate do not tick together."""
 _CONTINUES: Final = b'"previous_response_id"'
@@ -82,6 +82,7 @@ class Server:
         """When, which turn, to whom, of what, deltas left."""
         self._figures = Figures()
         self._accepted = 0
+        self._room = memoryview(bytearray(_READ))
 
     @property
     def url(self) -> str:
@@ -130,9 +131,10 @@ class Server:
             self._drop(connection)
 
     def _read(self, connection: Connection) -> None:
-        data = connection.sock.recv(_READ)
-        if not data:
+        count = connection.sock.recv_into(self._room)
+        if not count:
             raise ConnectionResetError
+        data: bytes | memoryview = self._room[:count]
         if not connection.upgraded:
             connection.opening += data
             head, end, data = connection.opening.partition(b"\r\n\r\n")
