@@ -118,6 +118,15 @@ class ShellActor(Actor):
             return None
         return ThespianWatch([self.watch.fileno()])
 
+    def take_watch(self) -> None:
+        """As `receiveMessage` of a `WatchMessage`, past Thespian: for `system.rounds`. Raises nothing; the watch stays."""
+        try:
+            if not self.ended:
+                self._dispatch()
+        except Exception as error:
+            self._log_defect(error, None)
+            self._recover()
+
     def _sort(self, message: Any, sender: Any) -> None:
         if self.ended:
             return

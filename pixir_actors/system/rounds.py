@@ -41,6 +41,7 @@ def shorten(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
     def runs(self: Any, handler: Any) -> Any:
         takes_messages = handler not in (None, TransmitOnly) and not isinstance(handler, TransmitOnly)
+        take_watch = _take_watch_of(handler)
         while takes_messages and _only_waits(self):
             delay = self.run_time.view().remainingSeconds()
             if delay == 0:
@@ -49,14 +50,27 @@ def shorten(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
             if ready is None:
                 break
             if ready:
-                result = Thespian__Run_HandlerResult(handler(Note(self.myAddress, WatchMessage(ready))))
-                if not result:
-                    return result
+                if take_watch is not None:
+                    take_watch()
+                else:
+                    result = Thespian__Run_HandlerResult(handler(Note(self.myAddress, WatchMessage(ready))))
+                    if not result:
+                        return result
                 if hasattr(self, "_aborting_run"):
                     return Thespian__Run_Terminated()
         return run(self, handler)
 
     return runs
+
+
+def _take_watch_of(handler: Any) -> Callable[[], None] | None:
+    """Return how an actor takes note of its watches that has but one of them, and keeps it; None for any other.
+
+    A message, even of a process to itself, is more work than most of what there is to do then.
+    """
+    manager = getattr(handler, "__self__", None)
+    take_watch: Callable[[], None] | None = getattr(getattr(manager, "actorInst", None), "take_watch", None)
+    return None if getattr(manager, "_exiting", False) else take_watch
 
 
 def _only_waits(transport: Any) -> bool:

@@ -131,11 +131,24 @@ def test_a_defect_in_the_defect_is_logged_and_goes_no_further(watched: Lone, cap
     assert CANARY not in caplog.text
 
 
-def test_what_a_descriptor_s_handler_raises_is_a_defect_like_any_other(watched: Lone) -> None:
+@pytest.mark.parametrize("by_message", [True, False])
+def test_what_a_descriptor_s_handler_raises_is_a_defect_like_any_other(watched: Lone, by_message: bool) -> None:
     watched.watch.again(lambda: 1 / 0)
 
-    assert isinstance(watched.receiveMessage(WatchMessage([]), None), ThespianWatch)
+    if by_message:
+        assert isinstance(watched.receiveMessage(WatchMessage([]), None), ThespianWatch)
+    else:
+        watched.take_watch()
     assert watched.defects == 1
+
+
+def test_one_that_has_ended_takes_note_of_nothing(watched: Lone) -> None:
+    called: list[int] = []
+    watched.watch.again(lambda: called.append(1))
+    watched.ended = True
+    watched.take_watch()
+
+    assert called == []
 
 
 def test_without_a_watch_of_the_system_it_polls_as_long_as_there_is_something_to_wait_for(polling: Lone) -> None:
@@ -243,7 +256,7 @@ def test_thespian_keeps_the_watch_after_every_kind_of_message(in_processes: Endp
     assert until(lambda: returned()[2] == 1)
     fd, kinds, _, rung = returned()
     assert rung == [("name", 1)]
-    assert wanted | {"WatchMessage"} <= set(kinds)
+    assert wanted <= set(kinds), "and of its watch it took note past Thespian, or not"
     assert all(filenos == [fd] for filenos in kinds.values())
 
 
@@ -326,7 +339,7 @@ def test_what_comes_at_once_is_handled_before_thespian_is_asked_again(
     actor.theirs.send(b"1")
     second = threading.Timer(0.02, actor.theirs.send, [b"2"])
     second.start()
-    actor.receiveMessage(WatchMessage([]), None)
+    actor.take_watch()
     second.join()
 
     assert actor.heard == b"12"

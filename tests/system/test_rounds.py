@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -257,3 +258,58 @@ def test_an_actor_hears_its_watch_its_wakeups_and_its_messages() -> None:
             return bool(wakeups >= 5 and watches >= 5)
 
         assert until(heard)
+
+
+class Manager:
+    """As much of Thespian's as knows its actor."""
+
+    def __init__(self, transport: Transport, actor: object) -> None:
+        self.transport, self.actorInst = transport, actor
+
+    def hear(self, envelope: Any) -> Any:
+        return self.transport.hear(envelope)
+
+
+class Attentive:
+    """An actor that takes note of its watch by itself."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport, self.taken = transport, 0
+
+    def take_watch(self) -> None:
+        self.taken += 1
+        for fd in self.transport._watches:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 1)
+        self.transport.then()
+
+
+def test_an_actor_that_takes_note_of_its_watch_by_itself_is_sent_no_message(transport: Transport) -> None:
+    actor = Attentive(transport)
+    for fd in transport._watches:
+        os.set_blocking(fd, False)
+    transport.make_ready(1)
+    transport.then = lambda: transport.make_ready(2) if actor.taken == 1 else transport.due_in(0)
+
+    assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Expired)
+    assert (actor.taken, transport.told) == (2, [])
+
+
+def test_nor_is_it_kept_from_ending_by_what_it_does_then(transport: Transport) -> None:
+    actor = Attentive(transport)
+    for fd in transport._watches:
+        os.set_blocking(fd, False)
+    transport.make_ready(1)
+    transport.then = lambda: setattr(transport, "_aborting_run", True)
+
+    assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Terminated)
+
+
+def test_one_that_is_on_its_way_out_is_told_as_thespian_would(transport: Transport) -> None:
+    manager = Manager(transport, Attentive(transport))
+    vars(manager)["_exiting"] = True
+    transport.make_ready(1)
+    transport.then = lambda: transport.due_in(0)
+    transport.runs(manager.hear)
+
+    assert transport.watches_told() == [[transport._watches[0]]]
