@@ -19,6 +19,8 @@ from benchmarks.peers.base import Incomplete, Record
 from benchmarks.peers.registry import CEILING, OURS, PEERS, PLAIN, Entry
 from benchmarks.progress import Progress
 from benchmarks.results import METRICS, Results
+from benchmarks.scale import SCALES
+from benchmarks.targets import TARGETS
 
 pytestmark = pytest.mark.processes
 
@@ -207,3 +209,9 @@ def test_a_case_says_what_it_is(case: type[Case]) -> None:
     assert all(hasattr(case, stage) for stage in case.stages)
     assert case.at_once <= set(case.stages)
     assert case.alone <= set(PEERS)
+
+
+def test_each_target_is_held_against_five_rounds_at_least() -> None:
+    rounds = SCALES["full"].rounds
+
+    assert all(min(rounds, CASES[target.place[0]].rounds or rounds) >= 5 for target in TARGETS)
