@@ -52,8 +52,8 @@ more than the interval of pings; then they are shut down. `{OURS}` goes through 
 others and in the next after them: nobody else has keys meanwhile. The others are set up one after another, and are idle at
 the same time.
 
-Every turn of warm keys that is measured is the second one of its conversation, whatever the number of keys: the history is
-the same, and only what is in the caches differs.
+Every turn of warm keys that is measured is the second one of its conversation, so that the history is the same whatever the
+number of keys.
 
 - *A turn*, which the target is about: of a key taken at random that has not been used since its first turn. One key alone is
   used again and again: it starts its conversation over, on the connection that there is, and has its first turn unmeasured.
