@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, known in (("--case", CASES), ("--peer", PEERS)):
         what = f"of {', '.join(known)} (default: all)"
         parser.add_argument(name, action="extend", nargs="+", choices=known, metavar="NAME", help=what)
-    parser.add_argument("--quick", action="store_true", help="less of everything: little more than a minute")
+    parser.add_argument("--quick", action="store_true", help="less of everything: a minute and a half")
     parser.add_argument("--tiny", action="store_true", help="next to nothing of everything: shows that it works")
     parser.add_argument("--busy", action="store_true", help="beside as many busy loops as there are cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there")

@@ -59,4 +59,4 @@ SCALES: Final = {
         idle=0.1,
     ),
 }
-"""`quick` shows the direction in little more than a minute; `tiny` shows that everything works, and measures nothing."""
+"""`quick` shows the direction in a minute and a half; `tiny` shows that everything works, and measures nothing."""
