@@ -49,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What everybody costs, side by side.")
-    parser.add_argument("--rounds", type=_positive, help="how often each peer is measured (default 7, 3 with --quick)")
+    often = "how often each peer is measured (default 7, 3 with --quick; in streams and keys at most 5)"
+    parser.add_argument("--rounds", type=_positive, help=often)
     for name, known in (("--case", CASES), ("--peer", PEERS)):
         what = f"of {', '.join(known)} (default: all)"
         parser.add_argument(name, action="extend", nargs="+", choices=known, metavar="NAME", help=what)
-    parser.add_argument("--quick", action="store_true", help="less of everything: under a minute")
+    parser.add_argument("--quick", action="store_true", help="less of everything: a minute and a half")
     parser.add_argument("--tiny", action="store_true", help="next to nothing of everything: shows that it works")
     parser.add_argument("--busy", action="store_true", help="beside as many busy loops as there are cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there")

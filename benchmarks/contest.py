@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, TypeVar
 
 import orjson
 
@@ -21,6 +21,7 @@ from benchmarks.cases.registry import CASES
 from benchmarks.peers.registry import PEERS
 from benchmarks.results import Results, Sample
 
+T = TypeVar("T")
 Tick = Callable[[str], None]
 """Told what is being done, again and again while it is."""
 
@@ -33,26 +34,37 @@ class Failed(Exception):
 
 
 class Participant:
-    """One peer's process."""
+    """One peer's process, or one after another."""
 
-    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-        self._process = process
+    def __init__(self, command: Sequence[str], said: IO[bytes]) -> None:
+        self._command = command
         self._said = said
+        self._process = self._started()
 
     @classmethod
     @contextmanager
     def of(cls, url: str, peer: str, scale: str) -> Iterator[Self]:
         """Start the process; it ends with the block."""
-        command = [sys.executable, "-m", "benchmarks.worker", url, peer, scale]
-        pipe = subprocess.PIPE
         with tempfile.TemporaryFile() as said:
-            # In a session of its own: Ctrl-C is for the contest, which ends it in order.
-            process = subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=said, start_new_session=True)
-            participant = cls(process, said)
+            participant = cls([sys.executable, "-m", "benchmarks.worker", url, peer, scale], said)
             try:
                 yield participant
             finally:
                 participant.stop(END_BOUND)
+
+    def restart(self) -> None:
+        """Put a new process in the place of the one there was, which ends first."""
+        self.stop(END_BOUND)
+        self._said.truncate(0)
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        self._said.seek(0)
+        # In a session of its own: Ctrl-C is for the contest, which ends it in order.
+        return subprocess.Popen(
+            self._command, bufsize=0, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True
+        )
 
     def post(self, **order: Any) -> None:
         """Tell it to do something.
@@ -105,15 +117,16 @@ class Participant:
 
     def stop(self, grace: float) -> None:
         """End it, by force after `grace` seconds. Idempotent."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
+        assert self._process.stdin and self._process.stdout
+        if self._process.stdout.closed:
+            return  # it was stopped before: with thousands of keys, somebody else may have its number by now
+        self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+        self._process.stdout.close()
 
 
 @dataclass
@@ -133,11 +146,8 @@ class Contest:
             present = {peer: stack.enter_context(Participant.of(url, peer, self.scale)) for peer in self.peers}
             for name in self.cases:
                 live = {peer: one for peer, one in present.items() if PEERS[peer].plays(name)}
-                gone = _Round(CASES[name], live, results, self.tick).case(self.rounds)
-                for peer in gone:
-                    # What it holds is unknown: the next case has a process of its own.
-                    present[peer].stop(0)
-                    present[peer] = stack.enter_context(Participant.of(url, peer, self.scale))
+                for peer in _Round(CASES[name], live, results, self.tick).case(self.rounds):
+                    present[peer].restart()
 
 
 class _Round:
@@ -152,20 +162,41 @@ class _Round:
 
     def case(self, rounds: int) -> list[str]:
         """Run all rounds; return the peers that fell out."""
-        for peer in list(self._live):
-            self._order(peer, BEGIN_BOUND, "starting", do="begin", case=self._case.name)
+        if not self._case.anew:
+            self._begin(list(self._live))
         count = min(rounds, self._case.rounds or rounds)
         for number in range(count):
-            for stage in self._case.stages:
-                self._stage(stage, number, f"round {number + 1} of {count}" if count > 1 else stage)
-        for peer in list(self._live):
-            self._order(peer, END_BOUND, "ending", do="end")
+            for group in self._groups(number):
+                self._group(group, number, f"round {number + 1} of {count}")
+        self._end(list(self._live))
         return self._gone
 
-    def _stage(self, stage: str, number: int, what: str) -> None:
-        peers = list(self._live)
-        shift = number % len(peers) if peers else 0
-        peers = peers[shift:] + peers[:shift]
+    def _groups(self, number: int) -> list[list[str]]:
+        """Return who is in a round together; both the groups and the peers in them begin with another one each time."""
+        alone = [[peer] for peer in self._live if peer in self._case.alone]
+        others = [peer for peer in self._live if peer not in self._case.alone]
+        return rotated([*alone, rotated(others, number)], number)
+
+    def _group(self, peers: list[str], number: int, what: str) -> None:
+        if self._case.anew:
+            for peer in peers:
+                self._live[peer].restart()
+            self._begin(peers)
+        for stage in self._case.stages:
+            self._stage([peer for peer in peers if peer in self._live], stage, number, what)
+        if self._case.anew:
+            self._end(peers)
+
+    def _begin(self, peers: list[str]) -> None:
+        for peer in peers:
+            self._order(peer, BEGIN_BOUND, "starting", do="begin", case=self._case.name)
+
+    def _end(self, peers: list[str]) -> None:
+        for peer in peers:
+            if peer in self._live:
+                self._order(peer, END_BOUND, "ending", do="end")
+
+    def _stage(self, peers: list[str], stage: str, number: int, what: str) -> None:
         order = {"do": "run", "stage": stage, "number": number}
         if stage not in self._case.at_once:
             for peer in peers:
@@ -194,14 +225,22 @@ class _Round:
         except Failed as error:
             self._fell_out(peer, error)
             return
-        self._results.notes += [f"{peer}, case {self._case.name}: {note}." for note in notes]
+        said_of = (f"{peer}, case {self._case.name}: {note}." for note in notes)
+        self._results.notes += [note for note in said_of if note not in self._results.notes]
         for sample in samples:
             self._results.add(self._case.name, peer, number, sample)
 
     def _fell_out(self, peer: str, error: Failed) -> None:
         self._results.notes.append(f"{peer} fell out of the case {self._case.name}: {error}")
         self._gone.append(peer)
-        del self._live[peer]
+        # What it holds is unknown, and must not be in the way of the others.
+        self._live.pop(peer).stop(0)
+
+
+def rotated(items: list[T], number: int) -> list[T]:
+    """Return them beginning with another one for each number."""
+    shift = number % len(items) if items else 0
+    return items[shift:] + items[:shift]
 
 
 @contextmanager

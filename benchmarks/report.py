@@ -9,10 +9,12 @@ from typing import Final
 
 import orjson
 
+from benchmarks.cases.many import WIDTH, Keys
 from benchmarks.cases.registry import CASES
 from benchmarks.peers.registry import OURS
 from benchmarks.plots import draw
 from benchmarks.results import Results
+from benchmarks.scale import SCALES
 from benchmarks.table import ceiling, cell, label, peers_of, target_rows
 
 PLOTS_OF: Final = {
@@ -40,8 +42,22 @@ which a delta is missing is an error.
 - `server's ceiling`: a bare socket that looks for the end of the answer alone.
 
 In the tables, the first number is the median of the rounds. The second is `{OURS}` / that peer: the median of the ratios of
-the rounds, with the least and the most of them. CPU and memory are those of the peer's process and all below it. The warm
-keys are set up once, and their values are of several passes over them; all peers' keys are idle at the same time.
+the rounds, with the least and the most of them; where a ratio would say nothing, it is the least and the most of the values.
+CPU and memory are those of the peer's process and all below it. A target is reached if the median is within it; where rounds
+differ about that, it is said.
+
+Warm keys are set up anew in each of {Keys.rounds} rounds, by new processes: one key, then 100, then 1,000 in all, {WIDTH} of
+them started at once; turns and memory after each of these steps; then {SCALES["full"].idle:.0f} s in which nobody uses them,
+more than the interval of pings; then they are shut down. `{OURS}` goes through all of that alone, in one round before all
+others and in the next after them: nobody else has keys meanwhile. The others are set up one after another, and are idle at
+the same time.
+
+Every turn of warm keys that is measured is the second one of its conversation, so that the history is the same whatever the
+number of keys.
+
+- *A turn*, which the target is about: of a key taken at random that has not been used since its first turn. One key alone is
+  used again and again: it starts its conversation over, on the connection that there is, and has its first turn unmeasured.
+- *A turn of the key that was used last*: with many keys the same that one key alone does, for comparison.
 """
 
 

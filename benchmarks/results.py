@@ -9,12 +9,11 @@ from typing import Any, Final, NamedTuple
 
 
 class Sample(NamedTuple):
-    """One value. `pair` is the number by which it is compared with other peers' and variants'; None: its round is."""
+    """One value of one round."""
 
     variant: str
     metric: str
     value: float
-    pair: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ METRICS: Final = {
     "first_p50": Metric("first event, p50", "ms"),
     "first_p99": Metric("first event, p99", "ms"),
     "turn": Metric("a turn", "ms"),
+    "turn_again": Metric("a turn of the key that was used last", "ms"),
     "new": Metric("a turn that brings it", "ms"),
     "warm": Metric("a turn after it", "ms"),
     "whole": Metric("the whole loop", "ms"),
@@ -91,8 +91,8 @@ class Results:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, case: str, peer: str, round_number: int, sample: Sample) -> None:
-        at = self.values.setdefault((case, sample.variant, sample.metric), {}).setdefault(peer, {})
-        at[round_number if sample.pair is None else sample.pair] = sample.value
+        place = (case, sample.variant, sample.metric)
+        self.values.setdefault(place, {}).setdefault(peer, {})[round_number] = sample.value
 
     def places(self, case: str) -> list[Place]:
         """Return what was measured in a case, in the order in which it first was."""

@@ -31,9 +31,12 @@ def ratio(spread: Spread | None) -> str:
 
 def ranged(spread: Spread, unit: str = "") -> str:
     """Return a median and its range, where there is one."""
-    if spread.size == 1:
-        return number(spread.middle) + unit
-    return f"{number(spread.middle)}{unit} ({number(spread.least)}..{number(spread.most)})"
+    return " ".join(filter(None, (number(spread.middle) + unit, bounds(spread))))
+
+
+def bounds(spread: Spread) -> str:
+    """Return a range in parentheses, nothing where there is none."""
+    return "" if spread.size == 1 else f"({number(spread.least)}..{number(spread.most)})"
 
 
 def label(place: Place) -> str:
@@ -44,21 +47,21 @@ def label(place: Place) -> str:
 
 
 def cell(results: Results, place: Place, peer: str) -> tuple[str, str]:
-    """Return a peer's median, and how ours compares with it."""
+    """Return a peer's median, and how ours compares with it, or the range where that says nothing."""
     spread = results.spread(place, peer)
     if spread is None:
         return "", ""
-    if peer == OURS or not METRICS[place[2]].compare:
-        return number(spread.middle), ""
-    return number(spread.middle), ratio(results.ratio(place, OURS, peer))
+    if not METRICS[place[2]].compare:
+        return number(spread.middle), bounds(spread)
+    return number(spread.middle), "" if peer == OURS else ratio(results.ratio(place, OURS, peer))
 
 
 def verdict(results: Results, target: Target) -> tuple[str, str]:
-    """Return what was measured of a target, and "reached", "not reached" or "not measured"."""
+    """Return what was measured of a target, and whether it is reached, or "not measured"."""
     found = target.measured(results)
     if found is None:
         return "", "not measured"
-    return ranged(found), "reached" if target.reached(found) else "not reached"
+    return ranged(found), target.verdict(found)
 
 
 def peers_of(results: Results, case: str) -> list[str]:

@@ -45,9 +45,15 @@ class Target:
             return results.growth(self.place, self.base, OURS, difference=self.difference)
         return results.spread(self.place, OURS)
 
-    def reached(self, found: Spread) -> bool:
-        """Say whether the middle of what was measured is within the limit."""
-        return found.middle <= self.limit if self.at_most else found.middle >= self.limit
+    def verdict(self, found: Spread) -> str:
+        """Say whether the middle of what was measured is within the limit, and whether some rounds differ."""
+        ends = [self._allows(found.least), self._allows(found.most)]
+        if self._allows(found.middle):
+            return "reached" if all(ends) else "reached, not in every round"
+        return "not reached, but in some rounds" if any(ends) else "not reached"
+
+    def _allows(self, value: float) -> bool:
+        return value <= self.limit if self.at_most else value >= self.limit
 
 
 TARGETS: Final = (

@@ -12,7 +12,7 @@ from benchmarks.scale import Scale
 
 
 class Case(ABC):
-    """One case with one peer, over all its rounds."""
+    """One case with one peer, over all its rounds, or with `anew` over one of them."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -24,6 +24,10 @@ class Case(ABC):
     """Names of methods as `measure`: each is run by all peers before the next is."""
     at_once: ClassVar[frozenset[str]] = frozenset()
     """Those stages that all peers may run at the same time."""
+    anew: ClassVar[bool] = False
+    """Whether each round has processes, peers and a case of its own; else all rounds share them."""
+    alone: ClassVar[frozenset[str]] = frozenset()
+    """Peers that go through all stages of a round before another one begins with it, or after all others."""
 
     def __init__(self, peer: Peer, url: str, scale: Scale) -> None:
         self.peer = peer

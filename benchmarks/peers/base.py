@@ -93,6 +93,10 @@ class Peer(ABC):
         """Wait, as a program does that uses this peer and has nothing to do."""
 
     @abstractmethod
+    def start_over(self, key: str) -> None:
+        """Let the key's next turn be the first one of a new conversation, on the connection that there is."""
+
+    @abstractmethod
     def shut(self, key: str) -> None:
         """End a conversation."""
 
@@ -117,6 +121,10 @@ class SyncPeer(Peer, Generic[C]):
         """Run one turn."""
 
     @abstractmethod
+    def forget(self, conversation: C) -> None:
+        """Forget the turns of a conversation; its connection stays."""
+
+    @abstractmethod
     def end(self, conversation: C) -> None:
         """End a conversation."""
 
@@ -129,6 +137,9 @@ class SyncPeer(Peer, Generic[C]):
 
     def idle(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def start_over(self, key: str) -> None:
+        self.forget(self._conversations[key])
 
     def shut(self, key: str) -> None:
         self.end(self._conversations.pop(key))
@@ -166,6 +177,10 @@ class AsyncPeer(Peer, Generic[C]):
         """Run one turn."""
 
     @abstractmethod
+    def forget(self, conversation: C) -> None:
+        """Forget the turns of a conversation; its connection stays."""
+
+    @abstractmethod
     async def end(self, conversation: C) -> None:
         """End a conversation."""
 
@@ -192,6 +207,9 @@ class AsyncPeer(Peer, Generic[C]):
 
     def idle(self, seconds: float) -> None:
         self._runner.run(asyncio.sleep(seconds))
+
+    def start_over(self, key: str) -> None:
+        self.forget(self._conversations[key])
 
     def shut(self, key: str) -> None:
         self._runner.run(self.end(self._conversations.pop(key)))

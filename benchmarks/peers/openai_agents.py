@@ -49,6 +49,9 @@ class Agents(AsyncPeer[Conversation]):
                 terminal(kind, event)
                 conversation.newest = event.response.id
 
+    def forget(self, conversation: Conversation) -> None:
+        conversation.newest = None
+
     async def end(self, conversation: Conversation) -> None:
         await conversation.model.close()
 

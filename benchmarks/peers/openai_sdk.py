@@ -42,6 +42,9 @@ class Sdk(SyncPeer[Conversation]):
                 conversation.newest = event.response.id
                 return
 
+    def forget(self, conversation: Conversation) -> None:
+        conversation.newest = None
+
     def end(self, conversation: Conversation) -> None:
         conversation.connection.close()
 

@@ -39,6 +39,9 @@ class Actors(SyncPeer[Conversation]):
         stream.raise_for_failure()
         conversation.history += stream.output
 
+    def forget(self, conversation: Conversation) -> None:
+        conversation.history.clear()
+
     def end(self, conversation: Conversation) -> None:
         self._client.close(conversation.key)
 
@@ -71,6 +74,9 @@ class AsyncActors(AsyncPeer[Conversation]):
                     seen(parsed["delta"])
         stream.raise_for_failure()
         conversation.history += stream.output
+
+    def forget(self, conversation: Conversation) -> None:
+        conversation.history.clear()
 
     async def end(self, conversation: Conversation) -> None:
         await self._client.close(conversation.key)

@@ -44,6 +44,10 @@ class Plain(SyncPeer[Conversation]):
     def keep(self, conversation: Conversation, response: dict[str, Any]) -> None:
         conversation.newest = response["id"]
 
+    def forget(self, conversation: Conversation) -> None:
+        conversation.newest = None
+        conversation.history.clear()
+
     def end(self, conversation: Conversation) -> None:
         conversation.socket.close()
 

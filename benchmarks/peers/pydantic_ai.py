@@ -59,6 +59,9 @@ class PydanticAi(AsyncPeer[Conversation]):
             return self._messages.ToolReturnPart(tool_name=TOOL, content=item.text, tool_call_id=call_id(item.call))
         return self._messages.UserPromptPart(content=item.text)
 
+    def forget(self, conversation: Conversation) -> None:
+        conversation.history.clear()
+
     async def end(self, conversation: Conversation) -> None:
         await conversation.model.__aexit__(None, None, None)
 

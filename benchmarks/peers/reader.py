@@ -39,6 +39,9 @@ class Reader(SyncPeer[socket.socket]):
                 seen("")
             end = (end + data[-len(END) :])[-len(END) :]
 
+    def forget(self, conversation: socket.socket) -> None:
+        pass  # it remembers none
+
     def end(self, conversation: socket.socket) -> None:
         conversation.close()
 

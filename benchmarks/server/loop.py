@@ -25,6 +25,7 @@ _CONTINUES: Final = b'"previous_response_id"'
 class Figures:
     """What the server has done so far; lateness since it was last asked for."""
 
+    connections: int = 0
     requests: int = 0
     continued: int = 0
     request_bytes: int = 0
@@ -36,9 +37,9 @@ class Figures:
         late = sorted(self.late)
         self.late.clear()
         p99 = late[min(len(late) - 1, len(late) * 99 // 100)] if late else 0.0
-        numbers = {"requests": self.requests, "continued": self.continued, "request_bytes": self.request_bytes}
-        cpu = time.process_time()
-        return orjson.dumps(numbers | {"deltas": self.deltas, "late_p99_ms": p99, "cpu_s": cpu})
+        numbers = {"connections": self.connections, "requests": self.requests, "continued": self.continued}
+        numbers |= {"request_bytes": self.request_bytes, "deltas": self.deltas}
+        return orjson.dumps(numbers | {"late_p99_ms": p99, "cpu_s": time.process_time()})
 
 
 class Connection:
@@ -150,6 +151,7 @@ class Server:
             connection.closing = True
             self._write(connection, b"HTTP/1.0 200 OK\r\n\r\n" + self._figures.take())
         else:
+            self._figures.connections += 1
             self._write(connection, upgrade(head))
 
     def _take(self, connection: Connection, message: Message) -> None:

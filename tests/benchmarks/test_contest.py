@@ -19,6 +19,8 @@ from benchmarks.peers.base import Incomplete, Record
 from benchmarks.peers.registry import CEILING, OURS, PEERS, PLAIN, Entry
 from benchmarks.progress import Progress
 from benchmarks.results import METRICS, Results
+from benchmarks.scale import SCALES
+from benchmarks.targets import TARGETS
 
 pytestmark = pytest.mark.processes
 
@@ -44,7 +46,7 @@ def test_every_case_measures_us_and_plain_websocket_client() -> None:
     assert peers_in(results, "burst") == {OURS, PLAIN, CEILING}
     assert peers_in(results, "loop") == {OURS, PLAIN, "full replay"}
     assert {place[2] for place in results.values} == set(METRICS)
-    assert all(len(found) == 2 for found in results.values["burst", "", "event_rate"].values())
+    assert all(len(found) == 2 for peers in results.values.values() for found in peers.values()), "one value a round"
 
 
 def test_deltas_are_continued_and_cost_fewer_bytes_than_full_replay() -> None:
@@ -96,18 +98,70 @@ def test_who_takes_too_long_is_ended() -> None:
             participant.post(do="begin", case="burst")
 
 
-def test_the_peers_take_turns_and_each_round_begins_with_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    one: Any = type("One", (), {})
-    live = {}
-    for name in "abc":
-        live[name] = one()
-        live[name].post = lambda name=name, **said: order.append(name) if said["do"] == "run" else None
-        live[name].answer = lambda bound, tick: ([], [])
+def test_the_peers_take_turns_and_each_round_begins_with_another_one() -> None:
+    said: list[str] = []
+    live: dict[str, Any] = {name: Recorder(name, said) for name in "abc"}
 
     contest._Round(CASES["burst"], live, Results(), lambda said: None).case(3)
 
-    assert "".join(order) == "abcbcacab"
+    turns = [one.removeprefix("measure ") for one in said if one.startswith("measure ")]
+    assert "".join(turns) == "abcbcacab"
+
+
+def test_who_is_alone_has_ended_before_the_others_begin_and_a_round_later_the_reverse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    live: dict[str, Any] = {name: Recorder(name, said) for name in "abc"}
+    for name, value in (("anew", True), ("alone", {"a"}), ("stages", ("measure", "idle")), ("at_once", {"idle"})):
+        monkeypatch.setattr(CASES["burst"], name, value)
+
+    contest._Round(CASES["burst"], live, Results(), lambda said: None).case(2)
+
+    alone = ["restart a", "begin a", "measure a", "idle a", "end a"]
+    first, second = (
+        [f"{what} {name}" for what in ("restart", "begin", "measure", "idle", "end") for name in order]
+        for order in ("bc", "cb")
+    )
+    assert said[: len(alone + first + second + alone)] == [*alone, *first, *second, *alone]
+
+
+class Recorder:
+    """A participant that does nothing but say what it was told."""
+
+    def __init__(self, name: str, said: list[str]) -> None:
+        self._name = name
+        self._said = said
+
+    def restart(self) -> None:
+        self._said.append(f"restart {self._name}")
+
+    def post(self, do: str, stage: str = "", **order: Any) -> None:
+        self._said.append(f"{stage or do} {self._name}")
+
+    def answer(self, bound: float, tick: Any) -> tuple[list[Any], list[str]]:
+        return [], []
+
+
+def test_a_process_that_is_started_anew_has_ended_first_and_knows_of_nothing() -> None:
+    with server() as url, Participant.of(url, PLAIN, "tiny") as participant:
+        before = participant._process
+        participant.post(do="begin", case="burst")
+        participant.answer(20, lambda: None)
+
+        participant.restart()
+
+        assert before.poll() == 0
+        participant.post(do="run", stage="measure", number=0)
+        with pytest.raises(Failed, match="has no attribute 'measure'"):
+            participant.answer(20, lambda: None)
+
+
+def test_a_process_is_ended_once_as_another_may_have_its_number_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server() as url, Participant.of(url, PLAIN, "tiny") as participant:
+        participant.stop(20)
+        monkeypatch.setattr("benchmarks.contest.os.killpg", lambda *ended: pytest.fail("it has ended before"))
+        participant.stop(20)
 
 
 def test_a_turn_with_a_missing_delta_is_no_measurement() -> None:
@@ -154,3 +208,10 @@ def test_a_case_says_what_it_is(case: type[Case]) -> None:
     assert case.title and case.bound > 0
     assert all(hasattr(case, stage) for stage in case.stages)
     assert case.at_once <= set(case.stages)
+    assert case.alone <= set(PEERS)
+
+
+def test_each_target_is_held_against_five_rounds_at_least() -> None:
+    rounds = SCALES["full"].rounds
+
+    assert all(min(rounds, CASES[target.place[0]].rounds or rounds) >= 5 for target in TARGETS)

@@ -49,6 +49,27 @@ def test_a_conversation_of_text_and_tools_is_held_and_continued(
     peer.shut("a")
 
 
+def test_a_conversation_starts_over_on_the_connection_that_there_is(peer: Peer, url: str) -> None:
+    peer.play("a", [Ask(), Ask(call=1), Ask(output_of=1)])
+    before = stats(url)
+
+    peer.start_over("a")
+    first = sent_by(peer, url)
+
+    assert stats(url)["continued"] == before["continued"], "it continues nothing"
+    peer.start_over("a")
+    assert sent_by(peer, url) == first, "and brings nothing of what was said before"
+    peer.play("a", [Ask()])
+    assert stats(url)["connections"] == before["connections"]
+
+
+def sent_by(peer: Peer, url: str) -> int:
+    """Return how many bytes of requests a turn sends."""
+    before = stats(url)
+    peer.play("a", [Ask()])
+    return int(stats(url)["request_bytes"] - before["request_bytes"])
+
+
 def test_streams_run_at_once_and_know_the_delay_of_each_event(peer: Peer) -> None:
     if not peer.counts:
         pytest.skip("it does not look at events")

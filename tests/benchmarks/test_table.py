@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.peers.registry import CEILING, OURS, PLAIN, SDK
 from benchmarks.results import Results, Sample, Spread
-from benchmarks.table import number, ratio, show, target_rows
+from benchmarks.table import cell, number, ratio, show, target_rows
 
 
 @pytest.fixture
@@ -44,6 +44,23 @@ def test_the_targets_stand_in_a_column_and_in_a_table_of_their_own(results: Resu
     assert rows["burst", "≥ 3x websocket-client"] == ("3.05 (3.00..3.10)", "reached")
     assert rows["burst", "≥ 7x openai"] == ("6.00 (5.64..6.78)", "not reached")
     assert {case for case, _ in rows} == {"burst"}, "only those of the cases that were run"
+
+
+def test_what_is_compared_with_nobody_has_the_range_of_its_values(results: Results) -> None:
+    for at, value in enumerate((8.1, 8.3, 8.2)):
+        for peer in (OURS, SDK):
+            results.add("keys", peer, at, Sample("1,000 keys", "pss", value))
+
+    assert cell(results, ("keys", "1,000 keys", "pss"), OURS) == ("8.20", "(8.10..8.30)")
+    assert cell(results, ("keys", "1,000 keys", "pss"), SDK) == ("8.20", "(8.10..8.30)")
+    assert cell(results, ("burst", "", "event_rate"), OURS) == ("61,000", "")
+
+
+def test_a_target_that_some_rounds_miss_says_so(results: Results) -> None:
+    results.add("burst", PLAIN, 2, Sample("", "event_rate", 30_000))
+
+    rows = {row[2]: tuple(row[3:]) for row in target_rows(results)}
+    assert rows["≥ 3x websocket-client"] == ("3.00 (2.07..3.05)", "reached, not in every round")
 
 
 def test_a_target_whose_peer_did_not_take_part_is_not_measured(results: Results) -> None:
