@@ -33,6 +33,7 @@ from pixir_actors.core import actions as do
 from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition, verdict
+from pixir_actors.core.payload import Text
 from pixir_actors.core.report import describe, facts_of
 from pixir_actors.core.state import Connection, State, Via, evolve
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
@@ -69,7 +70,7 @@ class ConnectionActor(ShellActor):
             self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
         )
         self._intake = Intake()
-        self._unsent: bytes | None = None  # a request that waits for its caller to take what comes before it
+        self._unsent: Text | None = None  # a request that waits for its caller to take what comes before it
         self._reporter: Reporter | None = None
         self._sweeping = False
         self._leaving = False  # it has stopped, and ends when callers have taken what is theirs

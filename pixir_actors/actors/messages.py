@@ -232,7 +232,7 @@ class Submit:
     key: Secret[str]
     url: Secret[str]
     headers: Secret[Headers]
-    body: Secret[bytes]
+    body: Secret[payload.Text]
     settings: Settings
     proxy: Secret[str] | None = None
     channel: str | None = None

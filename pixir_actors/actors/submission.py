@@ -19,6 +19,7 @@ import orjson
 
 from pixir_actors.actors.messages import Submit
 from pixir_actors.channel.frame import FrameType, header
+from pixir_actors.core.payload import Text
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
 from pixir_actors.errors import InvalidRequest, InvalidSettings
@@ -28,7 +29,7 @@ _LENGTHS: Final = struct.Struct("!II")
 _KNOWN_SETTINGS: Final = 64
 
 
-def submission_frame(submit: Submit) -> tuple[bytes, bytes] | None:
+def submission_frame(submit: Submit) -> tuple[bytes, Text] | None:
     """Return a `Submit` as a frame in two parts, the second of which is its body; its channel is the one that it goes over.
 
     None for what JSON cannot say, as a path that is not Unicode: such a one travels as a message.
@@ -46,8 +47,8 @@ def submission_frame(submit: Submit) -> tuple[bytes, bytes] | None:
     return header(FrameType.SUBMIT, submit.request_id, len(front) + len(body)) + front, body
 
 
-def submission_from(payload: bytes | memoryview, *, request_id: int, channel: str) -> Submit:
-    """Return the `Submit` that a payload stands for.
+def submission_from(payload: bytes | bytearray, *, request_id: int, channel: str) -> Submit:
+    """Return the `Submit` that a payload stands for; of one that may be changed the body is what is left over.
 
     Raises:
         InvalidRequest: It stands for none.
@@ -57,13 +58,15 @@ def submission_from(payload: bytes | memoryview, *, request_id: int, channel: st
         settings_at = _LENGTHS.size + head_bytes
         body_at = settings_at + settings_bytes
         key, url, headers, proxy, purpose = orjson.loads(payload[_LENGTHS.size : settings_at])
+        settings = _settings_from(bytes(payload[settings_at:body_at]))
+        body = payload[body_at:] if isinstance(payload, bytes) else _without(payload, body_at)
         return Submit(
             request_id=request_id,
             key=Secret(key),
             url=Secret(url),
             headers=Secret(tuple((name, value) for name, value in headers)),
-            body=Secret(bytes(payload[body_at:])),
-            settings=_settings_from(bytes(payload[settings_at:body_at])),
+            body=Secret(body),
+            settings=settings,
             proxy=None if proxy is None else Secret(proxy),
             channel=channel,
             purpose=Purpose(purpose),
@@ -71,6 +74,12 @@ def submission_from(payload: bytes | memoryview, *, request_id: int, channel: st
     except (struct.error, ValueError, TypeError, InvalidSettings):
         # Nothing of it is repeated: it may hold a token.
         raise InvalidRequest("Submit", "is malformed: build it with Submit.of") from None
+
+
+def _without(payload: bytearray, count: int) -> bytearray:
+    """Return a payload without its first bytes; it is not moved for that."""
+    del payload[:count]
+    return payload
 
 
 @lru_cache(_KNOWN_SETTINGS)

@@ -9,6 +9,7 @@ from typing import Final
 from pixir_actors.actors.intake import parse_events
 from pixir_actors.actors.watch import Watch
 from pixir_actors.core import inputs
+from pixir_actors.core.payload import Text
 from pixir_actors.core.state import Via
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
@@ -61,7 +62,7 @@ class Wire:
         assert self._transport is not None
         self._transport.limit(max_message_bytes)
 
-    def send(self, data: bytes) -> list[inputs.Input]:
+    def send(self, data: Text) -> list[inputs.Input]:
         """Write a request; `Sent` or `SocketFailed` is returned now or fed later."""
         assert self._transport is not None
         self._written_before = self._transport.written_bytes()

@@ -41,7 +41,8 @@ _MAGIC: Final = b"pixir/ch"
 _SCALARS: Final = (str, int, float, bool, type(None))
 _MAX_HELLO: Final = _GREETING.size + 255
 _LARGE: Final = 64 * 1024
-"""Bytes of a payload that is worth a view in place of a copy."""
+"""Bytes of a payload from a client that is read to where it stays: each fresh page that a copy takes costs more than the
+copying."""
 
 
 class FrameType(IntEnum):
@@ -63,7 +64,7 @@ class FrameType(IntEnum):
 class Frame(NamedTuple):
     """One frame. `type` and `kind` are plain integers, equal to their `FrameType` and, for DATA, `core.server_event.Tag`.
 
-    A large payload that a connection has read is a `memoryview`, which it copies where it keeps it.
+    A large payload that a connection has read is a `bytearray`, and its to keep: nobody else has it.
     """
 
     type: int
@@ -123,7 +124,8 @@ def encode_events(request_id: int, events: Iterable[tuple[int, bytes]]) -> bytes
 class Decoder:
     """Incremental decoder of one direction of a channel.
 
-    Costs are linear in the bytes fed, whatever the cuts: a large frame is joined once, when it is complete.
+    Costs are linear in the bytes fed, whatever the cuts: a large frame is joined once, when it is complete; one for a
+    connection never, where whoever reads asks for the `room` for its rest, and says how much of that is `filled`.
 
     Args:
         max_payload: Bytes; a frame that announces more is refused when its header is seen.
@@ -132,7 +134,8 @@ class Decoder:
 
     def __init__(self, max_payload: int = MAX_PAYLOAD, *, to_connection: bool = False) -> None:
         self._max_payload = max_payload
-        self._views = to_connection
+        self._to_connection = to_connection
+        self._place: Frame | None = None  # a large frame that has begun
         self._first, self._last = _TO_CONNECTION if to_connection else _TO_CLIENT
         self._parts: list[bytes] = []
         self._held = 0
@@ -148,6 +151,10 @@ class Decoder:
         """
         if self._fault is not None:
             raise ChannelProtocolError(self._fault)
+        if self._place is not None:
+            count = min(len(data), self.missing)
+            self.room[:count] = data[:count]
+            return self.filled(count) + (self.feed(data[count:]) if count < len(data) else [])
         if self._parts:
             self._parts.append(data)
             self._held += len(data)
@@ -161,12 +168,25 @@ class Decoder:
         """Bytes that the frame that has begun is short of; 0 between two frames."""
         return self._wanted - self._held if self._held else 0
 
+    @property
+    def room(self) -> memoryview:
+        """Where the rest of a large frame goes; empty where none has begun. To be let go of before `filled`."""
+        return memoryview(b"" if self._place is None else self._place.payload)[self._held - HEADER_BYTES :]
+
+    def filled(self, count: int) -> list[Frame]:
+        """Take note that so many bytes were put into the `room`; return the frame, if that was the rest of it."""
+        self._held += count
+        if self._place is None or self._held < self._wanted:
+            return []
+        frame, self._place = self._place, None
+        self._held, self._wanted = 0, HEADER_BYTES
+        return [frame]
+
     def _split(self, data: bytes) -> list[Frame]:
         """Cut `data` into frames and keep what is left over. The hot path of a client process."""
         frames: list[Frame] = []
         append, unpack, new = frames.append, _HEADER.unpack_from, tuple.__new__
         offset, end, most, first, last = 0, len(data), self._max_payload, self._first, self._last
-        view, large = memoryview(data), _LARGE if self._views else most
         self._wanted = HEADER_BYTES
         while end - offset >= HEADER_BYTES:
             length, frame_type, kind, request_id = unpack(data, offset)
@@ -178,14 +198,23 @@ class Decoder:
             stop = start + length
             if stop > end:
                 self._wanted = HEADER_BYTES + length
+                if self._to_connection and length > _LARGE and frame_type == FrameType.SUBMIT:
+                    self._reserve(memoryview(data)[start:], frame_type, kind, request_id, bytearray(length))
+                    return frames
                 break
             # Twice as fast as Frame(...), whose __new__ is Python code.
-            append(new(Frame, (frame_type, kind, request_id, data[start:stop] if length <= large else view[start:stop])))
+            append(new(Frame, (frame_type, kind, request_id, data[start:stop])))
             offset = stop
         rest = data[offset:]
         self._parts = [rest] if rest else []
         self._held = len(rest)
         return frames
+
+    def _reserve(self, begun: memoryview, frame_type: int, kind: int, request_id: int, payload: bytearray) -> None:
+        """Begin with a large frame, of whose payload the beginning is there."""
+        payload[: len(begun)] = begun
+        self._place = Frame(frame_type, kind, request_id, payload)  # type: ignore[arg-type]  # see `Frame`
+        self._parts, self._held = [], HEADER_BYTES + len(begun)
 
     def _refuse(self, length: int, frame_type: int, request_id: int, frames: list[Frame]) -> NoReturn:
         """Fail for good, and let go of what was held."""

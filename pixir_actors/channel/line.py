@@ -33,7 +33,7 @@ class Line:
     channel: Channel | None = None
     reading: bool = True
     writing: bool = False
-    outgoing: deque[tuple[Sequence[bytes], list[int]]] = field(default_factory=deque, repr=False)
+    outgoing: deque[tuple[Sequence[bytes | bytearray], list[int]]] = field(default_factory=deque, repr=False)
 
     def write(self) -> bool:
         """Write what the kernel takes now, but not for long; say whether that was all."""
@@ -56,11 +56,11 @@ class Line:
         return not self.outgoing
 
 
-def _behind(parts: Sequence[bytes], count: int) -> Sequence[bytes | memoryview]:
+def _behind(parts: Sequence[bytes | bytearray], count: int) -> Sequence[bytes | bytearray | memoryview]:
     """Return what is left of the parts when so many bytes have been taken."""
     if not count:
         return parts
-    left: list[bytes | memoryview] = []
+    left: list[bytes | bytearray | memoryview] = []
     for part in parts:
         if count < len(part):
             left.append(memoryview(part)[count:])

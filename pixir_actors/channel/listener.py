@@ -108,7 +108,7 @@ class Listener:
         self._exchange.check_process()
         return self._exchange.connected(connection_id)
 
-    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
         """Send an encoded frame to a connection, whole or in its parts.
 
         Never blocks: what the channel does not take at once the listener's thread writes. What is on its way when the

@@ -17,7 +17,6 @@ from pixir_actors.channel.local import peer_is_ours
 _MAX_BUFFERS: Final = 512  # of the kernel's 1024 per call
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _READ_BYTES: Final = 64 * 1024
-_LARGE_READ: Final = 1024 * 1024
 _PATIENCE_MS: Final = 2
 """How long the rest of a frame is waited for that has begun to come: shorter than going round the actor's loop takes."""
 _LONGEST: Final = 0.05
@@ -147,21 +146,36 @@ class Sender:
         """
         until = time.monotonic() + _LONGEST
         while not self._closed:
-            missing = self._decoder.missing
             try:
-                size = _READ_BYTES if missing <= _READ_BYTES else min(missing, _LARGE_READ)
-                data = self._socket.recv(size, socket.MSG_DONTWAIT)
+                there = self._read()
             except BlockingIOError:
-                if missing and self._more_comes():
+                if self._decoder.missing and self._more_comes():
                     continue
                 return True
-            except OSError:
-                data = b""
-            if not data or not self._accept(data):
+            if not there:
                 self._end()
             elif not self._decoder.missing or time.monotonic() > until:
                 return True
         return False
+
+    def _read(self) -> bool:
+        """Read once; say whether the client is there, and speaks this protocol.
+
+        Raises:
+            BlockingIOError: There is nothing to read.
+        """
+        room = self._decoder.room
+        try:
+            if room:
+                count = self._socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+                room.release()
+                return bool(count) and self._accept(self._decoder.filled(count))
+            data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+            return bool(data) and self._accept(self._decoder.feed(data))
+        except BlockingIOError:
+            raise
+        except (OSError, ChannelProtocolError):
+            return False
 
     def take(self) -> list[Frame]:
         """Return the frames about requests that have come, once."""
@@ -184,19 +198,20 @@ class Sender:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(_PATIENCE_MS))
 
-    def _accept(self, data: bytes) -> bool:
-        """Take bytes from the client: one greeting, then frames about requests; say whether that is what they are."""
-        try:
-            for frame in self._decoder.feed(data):
-                if not self._greeted:
-                    hello_from(frame)
-                    self._greeted = True
-                elif frame.type < FrameType.SUBMIT:
-                    return False
-                else:
-                    self._received.append(frame)
-        except ChannelProtocolError:
-            return False
+    def _accept(self, frames: list[Frame]) -> bool:
+        """Take frames from the client: one greeting, then those about requests; say whether that is what they are.
+
+        Raises:
+            ChannelProtocolError: The first one is no greeting.
+        """
+        for frame in frames:
+            if not self._greeted:
+                hello_from(frame)
+                self._greeted = True
+            elif frame.type < FrameType.SUBMIT:
+                return False
+            else:
+                self._received.append(frame)
         return True
 
     def _forget(self, taken: int) -> None:

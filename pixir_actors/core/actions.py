@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pixir_actors.core.payload import Text
 from pixir_actors.core.server_event import Tag
 from pixir_actors.core.state import Via
 from pixir_actors.errors import Failure
@@ -28,7 +29,7 @@ class AbandonOpening:
 class Send:
     """Write one text message; answer with `Sent` or `SocketFailed`."""
 
-    data: bytes = field(repr=False)
+    data: Text = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from pixir_actors.core.payload import Payload, continues_itself, encode
+from pixir_actors.core.payload import Payload, Text, continues_itself, encode
 
 
 class ResetReason(StrEnum):
@@ -88,13 +88,13 @@ class Plan:
         uses_previous_id: It has the field at all (the caller's own counts).
     """
 
-    wire: bytes
+    wire: Text
     attempted: bool
     reset_reason: ResetReason | None
     uses_previous_id: bool
 
 
-def plan(continuation: Continuation, payload: Payload, body: bytes) -> Plan:
+def plan(continuation: Continuation, payload: Payload, body: Text) -> Plan:
     """Decide between delta and full replay; first match wins, as in C25.
 
     Args:

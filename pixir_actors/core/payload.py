@@ -14,6 +14,8 @@ import orjson
 from pixir_actors.errors import InvalidRequest
 
 Payload = dict[str, Any]
+Text = bytes | bytearray
+"""An encoded payload. One that came as a large frame is a `bytearray`, which it was read into; nobody changes it."""
 
 OWN_CONTINUATION: Final = ("previous_response_id", "conversation")
 """Fields by which a caller continues by itself. Such a body is sent as it is and never replayed."""
@@ -34,14 +36,14 @@ class Parsed(NamedTuple):
     """
 
     payload: Payload
-    text: bytes
+    text: Text
     items_end: int
 
     def __repr__(self) -> str:
         return f"Parsed(<{len(self.text)} bytes>)"
 
 
-def full_text(body: bytes, names: Collection[str] | None = None) -> bytes:
+def full_text(body: bytes, names: Collection[str] | None = None) -> Text:
     """Return the text of the payload that says everything; see `parse`.
 
     Args:
@@ -61,7 +63,7 @@ def is_ready(names: Collection[str] | None) -> bool:
     return names is not None and _TOUCHED.isdisjoint(names)
 
 
-def parse(body: bytes, before: Parsed | None = None) -> Parsed:
+def parse(body: Text, before: Parsed | None = None) -> Parsed:
     """Return the payload that says everything, and its text: the caller's body in the envelope of the WebSocket protocol.
 
     The text is `body` itself where nothing had to be changed.
@@ -115,7 +117,7 @@ def _items_end(payload: Payload, text: bytes) -> int:
     return len(text) - 1 - (len(encode(behind)) if behind else 1)
 
 
-def _grown(body: bytes, before: Parsed) -> Parsed | None:
+def _grown(body: Text, before: Parsed) -> Parsed | None:
     """Return the payload of a body that is an earlier one with new items at the end of its input, and no other change.
 
     None for all others, which have to be parsed as a whole. What has been read is proven to be the same by its bytes. What
@@ -125,11 +127,12 @@ def _grown(body: bytes, before: Parsed) -> Parsed | None:
     behind = len(before.text) - end
     if not end or body[end : end + 1] != b",":
         return None
-    if not body.startswith(before.text[:end]) or not body.endswith(before.text[end:]):
+    if not body.startswith(memoryview(before.text)[:end]) or not body.endswith(before.text[end:]):
         return None
     try:
-        items = orjson.loads(b"".join((b"[", memoryview(body)[end + 1 : len(body) - behind], b"]")))
-        orjson.dumps([items])  # as in `parse`, and as deep as they stand there
+        items = _between(body, end, len(body) - behind)
+        for item in items:
+            orjson.dumps([[item]])  # as in `parse`, and as deep as it stands there
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not items:
@@ -138,7 +141,25 @@ def _grown(body: bytes, before: Parsed) -> Parsed | None:
     return Parsed(payload, body, len(body) - behind)
 
 
-def _decode(body: bytes) -> Any:
+def _between(body: Text, comma: int, bracket: int) -> list[Any]:
+    """Return the items between a comma and the bracket that ends their list.
+
+    Raises:
+        orjson.JSONDecodeError: That is not what is there.
+    """
+    if isinstance(body, bytes):
+        items: list[Any] = orjson.loads(b"".join((b"[", memoryview(body)[comma + 1 : bracket], b"]")))
+        return items
+    # In the one place where they are: a copy of a large body costs as much as parsing it.
+    body[comma] = ord("[")
+    try:
+        items = orjson.loads(memoryview(body)[comma : bracket + 1])
+    finally:
+        body[comma] = ord(",")
+    return items
+
+
+def _decode(body: Text) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

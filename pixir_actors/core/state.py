@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pixir_actors.core.backoff import CLOSED, Backoff
 from pixir_actors.core.continuation import FRESH, Cold, Continuation, Plan, ResetReason
-from pixir_actors.core.payload import Payload
+from pixir_actors.core.payload import Payload, Text
 from pixir_actors.core.server_event import Rejection, Tag
 from pixir_actors.settings import Settings
 
@@ -74,7 +74,7 @@ class TurnRequest:
 
     request_id: Any
     payload: Payload = field(repr=False)
-    body: bytes = field(repr=False)
+    body: Text = field(repr=False)
     endpoint: str = field(repr=False)
     fingerprint: str = field(repr=False)
     key: str = field(repr=False)

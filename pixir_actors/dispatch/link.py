@@ -86,7 +86,7 @@ class Link(Protocol):
     def connected(self, connection_id: str) -> bool:
         """Say whether that connection is known to be alive without asking."""
 
-    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
         """Send an encoded frame, whole or in its parts, over the connection's channel; False where there is none.
 
         Never blocks.
@@ -136,7 +136,7 @@ class RemoteLink(Questions):
     def connected(self, connection_id: str) -> bool:
         return self._listener.connected(connection_id)
 
-    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
         return self._listener.send(connection_id, *parts, request_id=request_id)
 
     def met(self, connection_id: str, address: Any) -> None:

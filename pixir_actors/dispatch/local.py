@@ -75,7 +75,7 @@ class LocalLink:
     def connected(self, connection_id: str) -> bool:
         return False  # asking costs next to nothing here
 
-    def send(self, connection_id: str, *parts: bytes, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
         return False  # there are no channels here
 
     def met(self, connection_id: str, address: Any) -> None:

@@ -91,7 +91,7 @@ class Transport(Protocol):
     def limit(self, max_message_bytes: int) -> None:
         """Bound each incoming message from now on: a socket serves requests with limits of their own."""
 
-    def send_text(self, data: bytes) -> Fault | None:
+    def send_text(self, data: bytes | bytearray) -> Fault | None:
         """Buffer one text message and write as much of it as the socket takes."""
 
     def ping(self, payload: bytes) -> Fault | None:

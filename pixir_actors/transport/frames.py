@@ -25,6 +25,7 @@ CLOSE: Final = ABNF.OPCODE_CLOSE
 PING: Final = ABNF.OPCODE_PING
 PONG: Final = ABNF.OPCODE_PONG
 MAX_CONTROL_PAYLOAD: Final = 125
+_FIRST_PART: Final = 64 * 1024
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
 _OPCODE: Final = 0x0F
@@ -184,8 +185,8 @@ class MessageReader:
         return TEXT, message
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """Return one whole client frame, masked."""
+def frame(opcode: int, payload: bytes | bytearray) -> tuple[bytes | memoryview, ...]:
+    """Return one whole client frame, masked; a large one in two parts, which saves a copy."""
     size, key = len(payload), os.urandom(4)
     if size < 126:
         head = struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key)
@@ -193,4 +194,5 @@ def frame(opcode: int, payload: bytes) -> bytes:
         head = struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key)
     else:
         head = struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key)
-    return head + masked(payload, key)
+    body = masked(payload, key)
+    return (head + body,) if size <= _FIRST_PART else (head + body[:_FIRST_PART], memoryview(body)[_FIRST_PART:])

@@ -139,14 +139,14 @@ class HttpTransport:
     def limit(self, max_message_bytes: int) -> None:
         """Do nothing: it was opened for the one request that it serves, with the limit of that."""
 
-    def send_text(self, data: bytes) -> Fault | None:
+    def send_text(self, data: bytes | bytearray) -> Fault | None:
         """Start the exchange; `data` is the body of the POST. Called once."""
         with self._changed:
             if self._closed or self._started:
                 return self._fault or _lost("closed")
             self._started = True
         try:
-            threading.Thread(target=self._run, args=(self._sock, Secret(data)), name=THREAD_NAME, daemon=True).start()
+            threading.Thread(target=self._run, args=(self._sock, Secret(bytes(data))), name=THREAD_NAME, daemon=True).start()
         except RuntimeError:  # the system has no more threads
             self._end(_lost("no_thread"))
             return self._fault

@@ -56,7 +56,7 @@ class WebSocketTransport:
         sock.setblocking(False)
         self._sock = sock
         self._reader = MessageReader(max_message_bytes)
-        self._outbound: deque[memoryview] = deque()  # whole frames, but for the first: what is left of it
+        self._outbound: deque[memoryview] = deque()  # frames, a large one in two parts; of the first what is left of it
         self._pending = 0
         self._written = 0
         self._pong_waits = False  # the last of `_outbound` is a pong
@@ -101,7 +101,7 @@ class WebSocketTransport:
         """Bound each incoming message from now on; see `Transport.limit`."""
         self._reader.limit(max_message_bytes)
 
-    def send_text(self, data: bytes) -> Fault | None:
+    def send_text(self, data: bytes | bytearray) -> Fault | None:
         """Buffer one text message; see `Transport.send_text`."""
         return self._send(TEXT, data)
 
@@ -193,16 +193,16 @@ class WebSocketTransport:
         self._send(PONG, payload)
         self._pong_waits = bool(self._outbound)
 
-    def _send(self, opcode: int, payload: bytes) -> Fault | None:
+    def _send(self, opcode: int, payload: bytes | bytearray) -> Fault | None:
         if self._end is None and self._write_fault is None:
             self._enqueue(opcode, payload)
             self._write()
         return self._end or self._write_fault
 
-    def _enqueue(self, opcode: int, payload: bytes) -> None:
-        whole = frame(opcode, payload)
-        self._outbound.append(memoryview(whole))
-        self._pending += len(whole)
+    def _enqueue(self, opcode: int, payload: bytes | bytearray) -> None:
+        for part in frame(opcode, payload):
+            self._outbound.append(memoryview(part))
+            self._pending += len(part)
         self._pong_waits = False
 
     def _write(self) -> None:

@@ -107,6 +107,23 @@ def test_a_large_body_travels_as_it_is() -> None:
     assert again(made).body.reveal() == body
 
 
+def test_the_place_that_a_large_frame_was_read_to_becomes_its_body() -> None:
+    made = replace(submit(1), body=Secret(b'{"n":1}' * 20_000), channel="/channel")
+    place = bytearray(frame_of(made).payload)
+
+    taken = submission_from(place, request_id=1, channel="/channel")
+
+    assert taken.body.reveal() is place
+    assert replace(taken, body=Secret(bytes(place))) == made
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_of_what_is_malformed_nothing_is_left(kind: type[bytes | bytearray]) -> None:
+    for payload in (b"", b"\0\0\0\2\0\0\0\2[]{}", b"\0\0\0\1\0\0\0\1xx" + bytes(70_000)):
+        with pytest.raises(InvalidRequest):
+            submission_from(kind(payload), request_id=1, channel="/channel")
+
+
 class Subclass(float):
     """As numpy's numbers are."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixir_actors.channel import frame as frames
@@ -312,3 +313,73 @@ def test_a_decoder_says_how_much_is_missing_of_what_has_begun() -> None:
     assert decoder.missing == 1
     decoder.feed(sent[-1:])
     assert decoder.missing == 0
+
+
+# Large frames to a connection.
+
+SENT = [
+    Frame(FrameType.SUBMIT, 0, 1, b"small"),
+    Frame(FrameType.SUBMIT, 3, 2, bytes(range(256)) * 300),
+    Frame(FrameType.CANCEL, 1, 2, b""),
+    Frame(FrameType.SUBMIT, 0, 3, b"x" * 65_537),
+    Frame(FrameType.SUBMIT, 0, 4, b"y" * 65_536),
+]
+
+
+def read_from(sent: bytes, sizes: Iterable[int]) -> list[Frame]:
+    """Read as a connection does: to its place what belongs there, at most so many bytes at once."""
+    decoder, frames, at = Decoder(10**6, to_connection=True), [], 0
+    for size in sizes:
+        room = decoder.room
+        if room:
+            count = min(len(room), size, len(sent) - at)
+            room[:count] = sent[at : at + count]
+            room.release()
+            frames += decoder.filled(count)
+        else:
+            count = min(size, 65_536, len(sent) - at)
+            frames += decoder.feed(sent[at : at + count])
+        at += count
+        assert decoder.missing == 0 or at < len(sent)
+    assert at == len(sent)
+    return frames
+
+
+@pytest.mark.parametrize("size", [9_999, 65_536, 10**6])
+def test_large_frames_are_read_to_their_places(size: int) -> None:
+    read = read_from(b"".join(map(encode, SENT)), [size] * 60)
+
+    assert read == SENT
+    assert [type(frame.payload) for frame in read] == [bytes, bytearray, bytes, bytearray, bytes]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 100_000), min_size=1))
+def test_whatever_the_cuts(sizes: list[int]) -> None:
+    sent = b"".join(map(encode, SENT))
+
+    assert read_from(sent, [*sizes, *[65_536] * 10]) == SENT
+    decoder, frames, at = Decoder(10**6, to_connection=True), [], 0
+    for size in [*sizes, len(sent)]:  # and fed, not read: what is the next frame's goes to that
+        frames += decoder.feed(sent[at : at + size])
+        at += size
+    assert frames == SENT
+
+
+def test_there_is_room_for_nothing_but_the_rest_of_a_large_frame() -> None:
+    decoder = Decoder(10**6, to_connection=True)
+    assert not decoder.room
+    decoder.feed(encode(SENT[1])[:1000])
+    assert (len(decoder.room), decoder.missing) == (len(SENT[1].payload) - 1000 + HEADER_BYTES,) * 2
+
+    to_client = Decoder(10**6)
+    to_client.feed(encode(Frame(FrameType.DATA, 0, 1, bytes(100_000)))[:50_000])
+    assert not to_client.room
+    assert to_client.missing == HEADER_BYTES + 50_000
+
+
+def test_a_frame_beyond_the_limit_takes_no_room() -> None:
+    decoder = Decoder(100_000, to_connection=True)
+    with pytest.raises(ChannelProtocolError):
+        decoder.feed(header(FrameType.SUBMIT, 1, 100_001))
+    assert not decoder.room

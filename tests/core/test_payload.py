@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixir_actors.core.payload import Parsed, continues_itself, full_text, http_body, parse, prefill
+from pixir_actors.core.payload import Parsed, Text, continues_itself, full_text, http_body, parse, prefill
 from pixir_actors.errors import ErrorCode, InvalidRequest
 
 ENVELOPE = {"type": "response.create", "store": False}
@@ -208,11 +208,31 @@ WHOLE = {
 }
 
 
-def outcome(text: bytes, before: Parsed | None) -> object:
+def outcome(text: Text, before: Parsed | None) -> object:
+    """Return what is read, which is the same in a place of its own, and leaves that as it was."""
+    found, place = read(text, before), bytearray(text)
+    assert read(place, before) == found
+    assert place == text
+    return found
+
+
+def read(text: Text, before: Parsed | None) -> object:
     try:
         return parse(text, before)[:2]
     except InvalidRequest as refused:
         return str(refused)
+
+
+def test_what_was_read_to_its_place_is_read_there() -> None:
+    """And what goes on from it, in a place of its own."""
+    before = parse(bytearray(body("a", "b")))
+    text = bytearray(body("a", "b", "c", {"n": 1}))
+    now = parse(text, before)
+
+    assert now.text is text
+    assert now.payload["input"] == ["a", "b", "c", {"n": 1}]
+    assert all(map(is_, now.payload["input"], before.payload["input"]))
+    assert parse(bytearray(body("a", "b", "c", {"n": 1}, 2)), now).payload["input"] == ["a", "b", "c", {"n": 1}, 2]
 
 
 @pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE)
