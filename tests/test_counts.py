@@ -63,7 +63,7 @@ LIMITS: Final = {
     ("event", "client deliveries"): (1, 1),
     # bodies at once, at the most: text, its parsed form, and what is written
     ("body", "client copies"): (0.5, 3.2),
-    ("body", "connection copies"): (0.5, 5.2),
+    ("body", "connection copies"): (0.5, 3.7),
 }
 
 LIMITS_WHERE_EMBEDDED: Final = {
