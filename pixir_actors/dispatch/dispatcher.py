@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pixir_actors.actors import messages as m
@@ -23,6 +24,10 @@ ENSURE_TIMEOUT: Final = 12.0
 SUPERVISOR_PATIENCE: Final = 3.0
 """Seconds without an answer after which the supervisor is looked up anew."""
 STATUS_TIMEOUT: Final = 5.0
+LEAST_REMEMBERED: Final = 256
+"""Keys whose connections are remembered without a look at which of them have ended."""
+RECENTLY: Final = 60.0
+"""Seconds for which a connection that has no channel, or none yet, is remembered all the same."""
 EXAMINE_TIMEOUT: Final = 8.0
 """Seconds for the supervisor to find out whether a connection lives; it asks that for about four."""
 
@@ -33,6 +38,7 @@ class Connection:
 
     connection_id: str
     address: Any
+    met_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Dispatcher:
@@ -42,6 +48,7 @@ class Dispatcher:
         self.link = link
         self.closing = False
         self._known: dict[str, Connection] = {}
+        self._most = LEAST_REMEMBERED
         self._lock = threading.Lock()
 
     def connection(self, ask: m.EnsureStarted, *, fresh: bool = False) -> Connection:
@@ -61,8 +68,8 @@ class Dispatcher:
         found = Connection(answer.connection_id, answer.address)
         self.link.met(found.connection_id, found.address)
         with self._lock:
-            self._forget_ended()
             self._known[ask.key.reveal()] = found
+            self._forget_ended()
         return found
 
     def known(self, ask: m.EnsureStarted) -> Connection | None:
@@ -139,6 +146,12 @@ class Dispatcher:
         return StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, delivery))
 
     def _forget_ended(self) -> None:
-        # Called under the lock, when something new is learnt: so the memory stays as small as the set of live channels.
-        if len(self._known) > 256:
-            self._known = {key: c for key, c in self._known.items() if self.link.connected(c.connection_id)}
+        """Keep the memory about as small as the set of live channels. Under the lock, when something new is learnt."""
+        if len(self._known) <= self._most:
+            return
+        # A channel is opened by the first request, which may be on its way.
+        recent = time.monotonic() - RECENTLY
+        self._known = {
+            key: one for key, one in self._known.items() if one.met_at >= recent or self.link.connected(one.connection_id)
+        }
+        self._most = max(LEAST_REMEMBERED, 2 * len(self._known))  # so that each one that is learnt costs the same

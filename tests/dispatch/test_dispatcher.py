@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pixir_actors.actors import messages as m
+from pixir_actors.dispatch import dispatcher as module
 from pixir_actors.dispatch.dispatcher import SUPERVISOR_PATIENCE, Connection, Dispatcher
 from pixir_actors.errors import Delivery, ErrorCode, Failure, StreamError, SystemStartFailed
 from pixir_actors.settings import Settings
@@ -196,8 +197,9 @@ def test_other_questions_have_their_answer_returned(dispatcher: Dispatcher, link
 
 
 def test_what_is_remembered_is_bounded_by_the_channels_that_are_up(
-    dispatcher: Dispatcher, link: FakeLink, town: Town
+    dispatcher: Dispatcher, link: FakeLink, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "RECENTLY", -1.0)
     town.names.extend(f"c-{number}" for number in range(2, 1000))
     link.alive.add("c-1")
     for number in range(600):
@@ -205,3 +207,18 @@ def test_what_is_remembered_is_bounded_by_the_channels_that_are_up(
 
     assert len(dispatcher._known) <= 300
     assert dispatcher.connection(ask("0")) == ONE
+
+
+def test_of_a_thousand_keys_each_is_asked_for_once(dispatcher: Dispatcher, link: FakeLink, town: Town) -> None:
+    """However many start at once: each channel comes up only when its key's connection has been named."""
+    names = [f"c-{number}" for number in range(1, 1001)]
+    town.names.extend(names[1:])
+    for number in range(1000):
+        dispatcher.connection(ask(str(number)))
+        if number >= 8:
+            link.alive.add(names[number - 8])
+    link.alive.update(names)
+    link.asked.clear()
+
+    assert [dispatcher.connection(ask(str(number))).connection_id for number in range(1000)] == names
+    assert link.asked == []
