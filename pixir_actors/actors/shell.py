@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -120,9 +121,18 @@ class ShellActor(Actor):
 
     def take_watch(self) -> None:
         """As `receiveMessage` of a `WatchMessage`, past Thespian: for `system.rounds`. Raises nothing; the watch stays."""
+        self._guarded(self._dispatch)
+
+    def take_wakeup(self, payload: Any) -> None:
+        """As `receiveMessage` of a `WakeupMessage`, likewise."""
+        match payload:
+            case (str(name), int(token)):
+                self._guarded(self.rang, name, token)
+
+    def _guarded(self, call: Callable[..., None], *args: Any) -> None:
         try:
             if not self.ended:
-                self._dispatch()
+                call(*args)
         except Exception as error:
             self._log_defect(error, None)
             self._recover()

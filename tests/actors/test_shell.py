@@ -147,8 +147,19 @@ def test_one_that_has_ended_takes_note_of_nothing(watched: Lone) -> None:
     watched.watch.again(lambda: called.append(1))
     watched.ended = True
     watched.take_watch()
+    watched.take_wakeup(("name", 1))
 
-    assert called == []
+    assert (called, watched.rung) == ([], [])
+
+
+def test_a_wakeup_may_come_past_thespian(watched: Lone, monkeypatch: pytest.MonkeyPatch) -> None:
+    for payload in (("name", 1), None, "no pair", ("name", "no token")):
+        watched.take_wakeup(payload)
+    assert (watched.rung, watched.defects) == ([("name", 1)], 0)
+
+    monkeypatch.setattr(watched, "rang", lambda *_: 1 / 0)
+    watched.take_wakeup(("name", 1))
+    assert watched.defects == 1
 
 
 def test_without_a_watch_of_the_system_it_polls_as_long_as_there_is_something_to_wait_for(polling: Lone) -> None:

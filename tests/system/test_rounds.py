@@ -275,6 +275,12 @@ class Attentive:
 
     def __init__(self, transport: Transport) -> None:
         self.transport, self.taken = transport, 0
+        self.rung: list[Any] = []
+        self.then: Callable[[], object] = lambda: None
+
+    def take_wakeup(self, payload: Any) -> None:
+        self.rung.append(payload)
+        self.then()
 
     def take_watch(self) -> None:
         self.taken += 1
@@ -313,3 +319,47 @@ def test_one_that_is_on_its_way_out_is_told_as_thespian_would(transport: Transpo
     transport.runs(manager.hear)
 
     assert transport.watches_told() == [[transport._watches[0]]]
+
+
+def test_nor_is_a_wakeup_a_message_to_it(transport: Transport) -> None:
+    """And what it asks for then is waited for next."""
+    actor = Attentive(transport)
+    actor.then = lambda: len(actor.rung) == 1 and transport.addWakeup(timedelta(0), ("next", 2))
+    transport.addWakeup(timedelta(minutes=1), ("later", 3))
+    transport.addWakeup(timedelta(0), ("first", 1))
+    transport.run_time = transport._pendingWakeups[0][0]
+    threading.Timer(0.05, transport.make_ready, [0]).start()
+
+    assert transport.runs(Manager(transport, actor).hear) == WHOLE
+    assert actor.rung == [("first", 1), ("next", 2)]
+    assert pending(transport) == [("later", 3)]
+    assert transport.told == []
+
+
+def test_when_the_last_one_has_rung_thespian_says_how_long_to_wait(transport: Transport) -> None:
+    actor = Attentive(transport)
+    transport.addWakeup(timedelta(0), ("only", 1))
+    transport.run_time = transport._pendingWakeups[0][0]
+
+    assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Expired)
+    assert actor.rung == [("only", 1)]
+
+
+def test_the_end_of_a_wait_that_was_for_no_wakeup_rings_none(transport: Transport) -> None:
+    actor = Attentive(transport)
+    transport.addWakeup(timedelta(minutes=1), ("later", 1))
+    transport.due_in(0)
+
+    assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Expired)
+    assert actor.rung == []
+    assert pending(transport) == [("later", 1)]
+
+
+def test_an_end_that_a_wakeup_asks_for_ends_the_run(transport: Transport) -> None:
+    actor = Attentive(transport)
+    actor.then = lambda: setattr(transport, "_aborting_run", True)
+    transport.addWakeup(timedelta(0), ("first", 1))
+    transport.addWakeup(timedelta(minutes=1), ("later", 1))
+    transport.run_time = transport._pendingWakeups[0][0]
+
+    assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Terminated)
