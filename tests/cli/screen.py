@@ -19,7 +19,12 @@ import pyte
 from tests.conftest import within
 
 # A program gets Ctrl-C from the terminal that controls its session: the first one that a session's leader opens.
-TAKE_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+TAKE_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background it is ignored, and that is inherited
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 PIXIR_ACTORS = (sys.executable, "-m", "pixir_actors")
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
