@@ -66,11 +66,16 @@ class Slot:
 
 
 class Board:
-    """All slots of one supervisor, made before it starts a connection. Used from its thread only."""
+    """All slots of one supervisor, made before it starts a connection. Used from its thread only.
 
-    def __init__(self) -> None:
+    Args:
+        shared: Whether its connections are forks, and not in the same process; what that forks is a stranger.
+    """
+
+    def __init__(self, *, shared: bool = True) -> None:
         self._name = uuid.uuid4().hex
-        self._memory = _MEMORY[self._name] = mmap.mmap(-1, SLOTS * SLOT_BYTES)
+        flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
+        self._memory = _MEMORY[self._name] = mmap.mmap(-1, SLOTS * SLOT_BYTES, flags=flags)
         self._unused = iter(range(SLOTS))
         self._free: list[int] = []
         # In its process there may be other boards, before and after this one: of actor systems within one process.

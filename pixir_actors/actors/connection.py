@@ -56,6 +56,7 @@ _EXIT: Final = "exit"
 class ConnectionActor(ShellActor):
     """Owns the socket of one key. Started by the supervisor, which introduces it with `Begin`."""
 
+    takes_capabilities = True
     connect: Callable[[Target], Connector] = staticmethod(open_websocket)
     connect_http: Callable[[Target], Connector] = staticmethod(open_http)
     """What open sockets; a test may put others in their place."""
@@ -180,10 +181,8 @@ class ConnectionActor(ShellActor):
 
     def _status(self, ask: m.GetStatus, sender: Any) -> None:
         assert self._begin is not None
-        begin, now = self._begin, time.monotonic()
-        status = describe(
-            facts_of(self._conn), now=now, key=begin.label, connection_id=begin.connection_id, pid=os.getpid()
-        )
+        facts, begin = facts_of(self._conn), self._begin
+        status = describe(facts, now=time.monotonic(), key=begin.label, connection_id=begin.connection_id, pid=os.getpid())
         self.send(sender, m.StatusReport(ask.ask_id, (status,)))
 
     def _acknowledged(self, ack: m.BatchAck, sender: Any) -> None:

@@ -72,8 +72,8 @@ class Child:
         return not (self.leaving or self.draining)
 
     def look(self) -> Facts | None:
-        """Return what it reported last, None while it starts."""
-        written = None if self.slot is None else self.slot.read()
+        """Return what it reported last, None until it has introduced itself: before, nothing can be asked of it."""
+        written = None if self.slot is None or self.address is None else self.slot.read()
         if written is not None:
             self.facts = written
         return self.facts
@@ -84,6 +84,12 @@ class Child:
         if facts is None:
             return None
         return describe(facts, now=now, key=self.label, connection_id=self.connection_id, pid=self.pid)
+
+    def may_be_asked(self, *, unless_busy_since: float) -> bool:
+        """Say whether to ask it to make room: not again soon after it declined, unless it was idle since."""
+        if self.evicting or self.address is None:
+            return False
+        return self.busy_at < unless_busy_since or (self.slot is not None and (self.idle_since() or 0.0) > self.busy_at)
 
     def idle_since(self) -> float | None:
         """Return when its last turn ended, in monotonic seconds, or None while a turn runs, or while it starts."""
@@ -157,21 +163,22 @@ class Registry:
         """Return the connection that has been idle longest, was not asked to leave yet, and has not declined since then."""
         candidates = [
             (since, child)
-            for child in self._candidates(unless_busy_since)
-            if (since := child.idle_since()) is not None
+            for child in self._by_key.values()
+            if child.may_be_asked(unless_busy_since=unless_busy_since) and (since := child.idle_since()) is not None
         ]
         return min(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
     def least_used(self, *, unless_busy_since: float) -> Child | None:
         """Return the connection whose address was given out longest ago, of those that may be idle without having said so.
 
-        One that reports by message does it a moment after its turn, so what it last said may be that it is busy.
+        These are those that report by message, a moment after their turn.
         """
-        candidates = [child for child in self._candidates(unless_busy_since) if child.address is not None]
+        candidates = [
+            child
+            for child in self._by_key.values()
+            if child.slot is None and child.may_be_asked(unless_busy_since=unless_busy_since)
+        ]
         return min(candidates, key=lambda child: child.used_at, default=None)
-
-    def _candidates(self, unless_busy_since: float) -> list[Child]:
-        return [one for one in self._by_key.values() if not one.evicting and one.busy_at < unless_busy_since]
 
     def _bury(self, key: str, reason: str) -> None:
         self._tombstones[key] = reason

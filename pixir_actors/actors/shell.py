@@ -43,7 +43,8 @@ class ShellActor(Actor):
     returns, the actor polls itself with wakeups, so that events still arrive one by one.
     """
 
-    takes_capabilities = True  # and nothing else: `system.forks` need not look for what to say to a new one
+    takes_capabilities = False
+    """A class that says so itself takes that and nothing else: `system.forks` need not look for what to say to a new one."""
 
     def __init__(self, capabilities: dict[str, Any] | None = None, **_: Any) -> None:
         super().__init__()

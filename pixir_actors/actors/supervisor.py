@@ -50,12 +50,13 @@ _STOPPED: Final = "stopped"
 class SupervisorActor(ShellActor):
     """Key to connection. Runs in a process of its own; answers within milliseconds and never waits for a connection."""
 
+    takes_capabilities = True
     connection_class: type[ConnectionActor] = ConnectionActor
 
     def __init__(self, capabilities: dict[str, Any] | None = None, **rest: Any) -> None:
         super().__init__(capabilities, **rest)
         self._registry = Registry()
-        self._board = Board()
+        self._board = Board(shared=not self.in_process)
         self._room = Room(
             self._registry,
             start=self._ensure_started,

@@ -62,8 +62,10 @@ class Vigil:
         for child in self._registry:
             if child.silent is None:
                 continue
-            if child.draining and (told := child.look()) is not None and told.draining:
-                self.lives(child)  # it has heard what it is to do
+            # What it wrote down once says nothing of it now.
+            heard = child.draining and not child.suspecting and (told := child.look()) is not None and told.draining
+            if heard:
+                self.lives(child)
             else:
                 child.silent += 1
                 if child.silent > SILENCE:

@@ -15,7 +15,8 @@ from pixir_actors.errors import InvalidRequest
 
 Payload = dict[str, Any]
 Text = bytes | bytearray
-"""An encoded payload. One that came as a large frame is a `bytearray`, which it was read into; nobody changes it."""
+"""An encoded payload. One that came as a large frame is a `bytearray`, which it was read into; nobody changes it, but
+for a moment `_between`."""
 
 OWN_CONTINUATION: Final = ("previous_response_id", "conversation")
 """Fields by which a caller continues by itself. Such a body is sent as it is and never replayed."""

@@ -110,7 +110,7 @@ def make_plainly(manager: ModuleType) -> None:
 
         def create(self, actor: Any) -> Any:
             """Return a new actor of that class."""
-            if getattr(actor, "takes_capabilities", False):
+            if vars(actor).get("takes_capabilities"):  # one that inherits it may take something else
                 return actor(capabilities=self._known.get("capabilities"))
             return self.original(**self._known).create(actor)
 

@@ -45,10 +45,11 @@ def shorten(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         while takes_messages and _only_waits(self):
             delay = self.run_time.view().remainingSeconds()
             if delay == 0:
-                if actor is None or not _ring(self, actor):
-                    return Thespian__Run_Expired()
+                goes_on = actor is not None and _ring(self, actor)
                 if hasattr(self, "_aborting_run"):
                     return Thespian__Run_Terminated()
+                if not goes_on:
+                    return Thespian__Run_Expired()
                 continue
             ready = _wait(self, delay)
             if ready is None:

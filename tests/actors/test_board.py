@@ -132,3 +132,16 @@ def test_a_board_that_nobody_has_any_more_takes_no_memory() -> None:
     del board
     gc.collect()
     assert name not in module._MEMORY
+
+
+def test_what_a_process_forks_that_has_its_connections_in_itself_writes_nowhere() -> None:
+    board = Board(shared=False)
+    slot = taken(board)
+    slot.write(FACTS)
+    child = os.fork()
+    if child == 0:
+        slot.write(TOLD)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert slot.read() == FACTS

@@ -141,6 +141,7 @@ def test_the_longest_idle_one_is_found_whenever_they_reported(registry: Registry
     assert registry.longest_idle(unless_busy_since=0.0) is None
     old, recent, busy, silent, asked, left = [child(name) for name in ("old", "recent", "busy", "silent", "asked", "left")]
     for one in (recent, old, busy, silent, asked, left):
+        one.address = one.created_address
         registry.add(one)
     old.facts = FACTS._replace(idle_since=100.0)
     recent.facts = FACTS._replace(idle_since=170.0)
@@ -166,8 +167,8 @@ def test_a_status_grows_older_between_two_reports() -> None:
 
 
 def test_what_is_on_the_board_is_newer_than_what_was_said() -> None:
-    a = child("a")
-    a.facts, a.slot = FACTS, Board().take()
+    a, board = child("a"), Board()
+    a.facts, a.slot, a.address = FACTS, board.take(), "introduced a"
     assert a.look() == FACTS, "nothing is written yet"
 
     assert a.slot is not None
@@ -175,3 +176,44 @@ def test_what_is_on_the_board_is_newer_than_what_was_said() -> None:
     assert a.idle_since() is None
     a.slot.clear()
     assert a.idle_since() is None, "what it was last seen to report"
+
+
+def test_what_one_wrote_down_before_it_introduced_itself_does_not_count(registry: Registry) -> None:
+    """It cannot be asked for anything yet, and would be killed for not answering."""
+    a, board = child("a"), Board()
+    a.slot = board.take()
+    assert a.slot is not None
+    a.slot.write(FACTS)
+    registry.add(a)
+
+    assert a.look() is a.status_at(1.0) is registry.longest_idle(unless_busy_since=1.0) is None
+    a.address = "introduced a"
+    assert registry.longest_idle(unless_busy_since=1.0) is a
+
+
+@pytest.mark.parametrize(("idle_since", "asked"), [(180.5, True), (179.5, False)])
+def test_one_that_declined_is_asked_again_as_soon_as_it_is_seen_to_be_idle(
+    registry: Registry, idle_since: float, asked: bool
+) -> None:
+    a, board = child("a"), Board()
+    a.slot, a.address, a.busy_at = board.take(), "introduced a", 180.0
+    assert a.slot is not None
+    a.slot.write(FACTS._replace(idle_since=idle_since))
+    registry.add(a)
+
+    assert (registry.longest_idle(unless_busy_since=179.9) is a) is asked
+
+
+def test_only_one_that_reports_by_message_may_be_idle_without_having_said_so(registry: Registry) -> None:
+    a, b, board = child("a"), child("b"), Board()
+    for one in (a, b):
+        one.address = one.created_address
+        registry.add(one)
+    a.slot = board.take()
+    assert a.slot is not None
+    a.slot.write(FACTS._replace(running=True))
+    b.facts, b.used_at = FACTS._replace(running=True), 5.0
+
+    assert registry.least_used(unless_busy_since=1.0) is b
+    b.slot = board.take()
+    assert registry.least_used(unless_busy_since=1.0) is None

@@ -87,3 +87,17 @@ def test_one_that_is_to_drain_shows_that_it_has_heard(watchman: Watchman, heard:
     watchman.ticks(SILENCE + 1)
 
     assert watchman.killed == ([] if heard else [watchman.child])
+
+
+def test_one_that_has_heard_that_it_is_to_drain_may_be_stuck_later(watchman: Watchman) -> None:
+    """What it wrote down then stands there still."""
+    watchman.child.draining, watchman.child.silent = True, 0
+    watchman.child.facts = FACTS._replace(draining=True)
+    watchman.ticks(2)
+    assert watchman.child.silent is None
+
+    watchman.vigil.suspect(watchman.child, "asker", 1)
+    watchman.ticks(SILENCE + 1)
+
+    assert watchman.killed == [watchman.child]
+    assert watchman.told == []

@@ -165,8 +165,8 @@ def test_an_actor_that_says_what_it_takes_is_made_without_a_look_at_its_class() 
     class Ours(dict[str, Any]):
         takes_capabilities = True
 
-    class Theirs(dict[str, Any]):
-        """Says nothing."""
+    class Theirs(Ours):
+        """Says nothing of itself."""
 
     manager = ModuleType("manager")
     vars(manager)["withPossibleInitArgs"] = Looking

@@ -355,11 +355,13 @@ def test_the_end_of_a_wait_that_was_for_no_wakeup_rings_none(transport: Transpor
     assert pending(transport) == [("later", 1)]
 
 
-def test_an_end_that_a_wakeup_asks_for_ends_the_run(transport: Transport) -> None:
+@pytest.mark.parametrize("another", [True, False])
+def test_an_end_that_a_wakeup_asks_for_ends_the_run(transport: Transport, another: bool) -> None:
     actor = Attentive(transport)
     actor.then = lambda: setattr(transport, "_aborting_run", True)
     transport.addWakeup(timedelta(0), ("first", 1))
-    transport.addWakeup(timedelta(minutes=1), ("later", 1))
+    if another:
+        transport.addWakeup(timedelta(minutes=1), ("later", 1))
     transport.run_time = transport._pendingWakeups[0][0]
 
     assert isinstance(transport.runs(Manager(transport, actor).hear), Thespian__Run_Terminated)
