@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -119,24 +118,6 @@ class ShellActor(Actor):
             self._poll_later()
             return None
         return ThespianWatch([self.watch.fileno()])
-
-    def take_watch(self) -> None:
-        """As `receiveMessage` of a `WatchMessage`, past Thespian: for `system.rounds`. Raises nothing; the watch stays."""
-        self._guarded(self._dispatch)
-
-    def take_wakeup(self, payload: Any) -> None:
-        """As `receiveMessage` of a `WakeupMessage`, likewise."""
-        match payload:
-            case (str(name), int(token)):
-                self._guarded(self.rang, name, token)
-
-    def _guarded(self, call: Callable[..., None], *args: Any) -> None:
-        try:
-            if not self.ended:
-                call(*args)
-        except Exception as error:
-            self._log_defect(error, None)
-            self._recover()
 
     def _sort(self, message: Any, sender: Any) -> None:
         if self.ended:

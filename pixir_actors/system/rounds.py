@@ -41,55 +41,22 @@ def shorten(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
     def runs(self: Any, handler: Any) -> Any:
         takes_messages = handler not in (None, TransmitOnly) and not isinstance(handler, TransmitOnly)
-        actor = _attentive(handler)
         while takes_messages and _only_waits(self):
             delay = self.run_time.view().remainingSeconds()
             if delay == 0:
-                goes_on = actor is not None and _ring(self, actor)
-                if hasattr(self, "_aborting_run"):
-                    return Thespian__Run_Terminated()
-                if not goes_on:
-                    return Thespian__Run_Expired()
-                continue
+                return Thespian__Run_Expired()
             ready = _wait(self, delay)
             if ready is None:
                 break
             if ready:
-                if actor is not None:
-                    actor.take_watch()
-                else:
-                    result = Thespian__Run_HandlerResult(handler(Note(self.myAddress, WatchMessage(ready))))
-                    if not result:
-                        return result
+                result = Thespian__Run_HandlerResult(handler(Note(self.myAddress, WatchMessage(ready))))
+                if not result:
+                    return result
                 if hasattr(self, "_aborting_run"):
                     return Thespian__Run_Terminated()
         return run(self, handler)
 
     return runs
-
-
-def _attentive(handler: Any) -> Any | None:
-    """Return the actor, if it takes note of its watch and its wakeups by itself, and keeps its watch meanwhile.
-
-    A message, even of a process to itself, is more work than most of what there is to do then.
-    """
-    manager = getattr(handler, "__self__", None)
-    actor = getattr(manager, "actorInst", None)
-    return None if getattr(manager, "_exiting", False) or not hasattr(actor, "take_watch") else actor
-
-
-def _ring(transport: Any, actor: Any) -> bool:
-    """Have the actor take note of the wakeup that was waited for; False where it was none, or nothing is waited for now."""
-    with transport._wakeup_lock:
-        pending = transport._pendingWakeups
-        if not pending or pending[0][0] is not transport.run_time:
-            return False
-        _, payload = pending.pop(0)
-    actor.take_wakeup(payload)
-    if not transport._pendingWakeups:
-        return False
-    transport.run_time = transport._pendingWakeups[0][0]
-    return True
 
 
 def _only_waits(transport: Any) -> bool:
