@@ -532,6 +532,19 @@ def test_status_comes_from_reports_and_no_connection_is_asked(
     assert set(desk.status()) == {b.connection_id}
 
 
+def test_the_slot_of_one_that_has_ended_is_another_s(desk: Desk, room: Room) -> None:
+    first = desk.start("a")
+    slot = desk.child("a").slot
+    assert slot is not None
+    room.tell(first.address, ActorExitRequest())
+    room.run(lambda: len(desk.registry) == 0)
+    desk.start("b")
+
+    again = desk.child("b").slot
+    assert again is not None
+    assert again.number == slot.number
+
+
 def test_a_key_s_connection_can_be_closed(desk: Desk, room: Room, dialer: Dialer) -> None:
     started = desk.start("a")
     desk.begin(started, 1)
