@@ -241,12 +241,12 @@ class ConnectionActor(ShellActor):
             if actions:
                 self._journal.observe(before, input, self._conn, actions, now)
             if not pending:
+                if self._reporter is not None:
+                    self._reporter.changed(self._conn)  # before its caller knows: who asks then is told
                 self._outbox.flush(now)
                 pending.extend(
                     inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in self._outbox.overfull()
                 )
-        if self._reporter is not None:
-            self._reporter.changed(self._conn)
         self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:

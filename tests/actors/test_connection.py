@@ -19,6 +19,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.actors import reporter
 from pixir_actors.actors.board import Board, Slot
 from pixir_actors.actors.connection import ConnectionActor
+from pixir_actors.actors.outbox import Outbox
 from pixir_actors.actors.sink import ChannelSink
 from pixir_actors.actors.submission import submission_frame
 from pixir_actors.channel import ChannelLost, Frame, FrameType, Inbox, InboxClosed, Listener
@@ -803,6 +804,28 @@ def test_it_reports_on_the_board_that_it_was_given(peer: Peer, room: Room) -> No
     assert told is not None
     assert (told.state, told.statistics[0]) == ("idle", 1)
     assert not room.has(c.Report)
+
+
+def test_what_it_reports_of_a_turn_is_there_before_the_caller_has_its_last_frame(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for the status then is not told that the turn still runs."""
+    board = Board()
+    slot = board.take()
+    assert slot is not None
+    told: list[Any] = []
+    flush = Outbox.flush
+
+    def noted(outbox: Outbox, now: float) -> None:
+        if outbox._frames:
+            told.append(slot.read())
+        flush(outbox, now)
+
+    monkeypatch.setattr(Outbox, "flush", noted)
+    peer.begin(slot=slot)
+    peer.turn(1)
+
+    assert (told[-1].state, told[-1].statistics[0]) == ("idle", 1)
 
 
 def test_no_report_is_on_the_way_of_a_request(peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
