@@ -101,3 +101,14 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))
 print(process.raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0], process.raise_descriptor_limit())
 """
     assert run(script) == f"{hard} {hard} {hard}"
+
+
+def test_a_process_that_settles_has_its_name_its_descriptors_and_its_parent() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    script = f"""
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))
+print(process.settle("pixir-abc", os.getppid()), process.settle("pixir-abc", os.getpid()))
+print(open("/proc/self/comm").read().strip(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    assert run(script).splitlines() == ["True False", f"pixir-abc {hard}"]
