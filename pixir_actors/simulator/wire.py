@@ -1,6 +1,7 @@
 """One TCP connection with control over every byte. Libraries do the protocols, this file the sending.
 
-A connection that begins with "POST " is HTTP's (`http_parser.py`, h11), any other the `websockets` library's.
+A connection that begins with "POST ", or another method but GET, is HTTP's (`http_parser.py`, h11), any other the
+`websockets` library's, which answers other methods from its version 16 on.
 
 Everything here runs in the server's thread.
 """
@@ -31,7 +32,7 @@ _YIELD_EVERY: Final = 16
 """Writes between two looks at what the client sent meanwhile."""
 _POLL: Final = 0.02
 _TCP_ESTABLISHED: Final = 1
-_POST: Final = b"POST "
+_PLAIN_HTTP: Final = (b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"HEAD ", b"OPTIONS ")
 
 # websockets logs headers and payloads when its logger is at DEBUG: this one belongs to no hierarchy and says nothing.
 _SILENT: Final = logging.Logger("simulator", level=logging.CRITICAL + 1)
@@ -51,7 +52,7 @@ class Receiver(Protocol):
         """An HTTP request came, perhaps for an upgrade."""
 
     def on_post(self, post: Post, parser: HttpParser) -> None:
-        """An HTTP request came, on a connection that began with a POST; the next comes after `Wire.go_on`."""
+        """An HTTP request came, on a connection that does not begin with a GET; the next comes after `Wire.go_on`."""
 
     def on_message(self, payload: bytes, *, text: bool) -> None:
         """A whole message came."""
@@ -96,11 +97,11 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._first is not None:
             data = self._first + data
-            if len(data) < len(_POST) and _POST.startswith(data):
+            if any(len(data) < len(method) and method.startswith(data) for method in _PLAIN_HTTP):
                 self._first = data
                 return
             self._first = None
-            if data.startswith(_POST):
+            if data.startswith(_PLAIN_HTTP):
                 self._http = HttpParser(self._limit)
         if self._http is None:
             self._on_websocket_data(data)
