@@ -35,6 +35,7 @@ class HttpPeer:
         self._number = number
         self._performer = performer
         self._conversation = Conversation(stage, number, "http")
+        self._kept = False  # a request was answered, and the connection stayed
 
     async def serve(self, post: Post, parser: HttpParser) -> None:
         """Answer one request, and end the connection if it cannot stay. Raises Gone when the connection has ended."""
@@ -49,7 +50,8 @@ class HttpPeer:
                 await self._refuse(post, parser, request, how)
             else:
                 await self._run(post, parser, request, how)
-        if not parser.finish():
+        self._kept = parser.finish()
+        if not self._kept:
             await self._wire.half_close()
         self._wire.go_on()
 
@@ -59,7 +61,9 @@ class HttpPeer:
         if refusal is not None:
             return refusal
         if post.method != "POST":
-            return Rejection("method_not_allowed", "Only POST is allowed here.", 405, headers={"Allow": "POST"})
+            # One that has begun so ends, as one does that asks for no upgrade; one that is kept stays.
+            allow = {"Allow": "POST"} if self._kept else {"Allow": "POST", "Connection": "close"}
+            return Rejection("method_not_allowed", "Only POST is allowed here.", 405, headers=allow)
         try:
             payload = orjson.loads(post.body)
         except orjson.JSONDecodeError:

@@ -244,12 +244,14 @@ def test_only_the_path_that_it_names_is_served(path: str, status: int) -> None:
 def test_another_method_on_a_kept_connection_is_405(method: str) -> None:
     with Simulator() as sim, posting(sim) as poster:
         poster.turn()
+        sock = poster.connection.sock
         poster.connection.request(method, PATH)
         answer = poster.answer()
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
         answer.read()
         poster.turn()
         assert [one.method for one in sim.http_requests] == ["POST", method, "POST"]
+        assert poster.connection.sock is sock, "it stays"
 
 
 @pytest.mark.parametrize(

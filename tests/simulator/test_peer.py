@@ -46,8 +46,9 @@ def test_only_the_right_bearer_enters(key: str | None, header: str | None, statu
     [
         (b"GET /v1/chat HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
         (b"GET /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"426"),
-        (b"PUT /v1/responses HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"405"),
-        (b"OPTIONS /v1/responses HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"405"),
+        (b"PUT /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"OPTIONS /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"HEAD /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
     ],
 )
 def test_what_is_no_upgrade_is_refused(request_text: bytes, status: bytes) -> None:
