@@ -67,9 +67,8 @@ class ConnectionActor(ShellActor):
         self._supervisor: Any = None
         self._stash: list[tuple[Any, Any]] = []  # what overtook `Begin`
         self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS)
-        self._wire = Wire(
-            self.watch, {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}, self._drive
-        )
+        connect = {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}
+        self._wire = Wire(self.watch, connect, self._drive)
         self._intake = Intake()
         self._unsent: Text | None = None  # a request that waits for its caller to take what comes before it
         self._reporter: Reporter | None = None
@@ -101,8 +100,7 @@ class ConnectionActor(ShellActor):
             self.end()
             return
         if begin.supervisor_pid is not None and not process.settle(f"pixir-{begin.label}", begin.supervisor_pid):
-            self.end()
-            return
+            return self.end()
         self._begin = begin
         self._journal.about(key=begin.label, connection_id=begin.connection_id)
         self._reporter = Reporter(
@@ -115,9 +113,8 @@ class ConnectionActor(ShellActor):
         self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS, reason=reason)
         self.send(supervisor, c.Began(begin.connection_id, os.getpid(), facts_of(self._conn)))
         self._drive([inputs.Begun()])
-        stash, self._stash = self._stash, []
-        for message, sender in stash:
-            self.handle(message, sender)
+        while self._stash:
+            self.handle(*self._stash.pop(0))
 
     def _new_outbox(self, connection_id: str) -> Outbox:
         return Outbox(
@@ -153,10 +150,11 @@ class ConnectionActor(ShellActor):
 
     def _take_in(self, submit: m.Submit, sender: Any) -> None:
         request = self._intake.prepare(submit)
-        ticket = self._outbox.hold(submit, sender)
-        # What the server did since the last poll is heard first: a socket that it closed is not written to.
+        # What the server did since the last poll is heard first: a socket that it closed is not written to. It is held only
+        # then: a ticket that the machine does not know could not be given up.
         if self._conn.state is State.IDLE:
             self._wire.read()
+        ticket = self._outbox.hold(submit, sender)
         turn_request = request.turn_request(ticket.number, now=time.monotonic(), jitter=random.random())
         self._drive([inputs.Submitted(turn_request)])
         self._sweep_later()
@@ -210,9 +208,8 @@ class ConnectionActor(ShellActor):
         now = time.monotonic()
         if name == _ALARM:
             self._drive([inputs.AlarmRang(token)])
-        elif name == _REPORT:
-            if self._reporter is not None:
-                self._reporter.due(self._conn)
+        elif name == _REPORT and self._reporter is not None:
+            self._reporter.due(self._conn)
         elif name == _SWEEP:
             self._sweeping = self._outbox.sweep(now)
             if self._sweeping:
@@ -241,12 +238,10 @@ class ConnectionActor(ShellActor):
             if actions:
                 self._journal.observe(before, input, self._conn, actions, now)
             if not pending:
-                if self._reporter is not None:
-                    self._reporter.changed(self._conn)  # before its caller knows: who asks then is told
+                self._report()
                 self._outbox.flush(now)
-                pending.extend(
-                    inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in self._outbox.overfull()
-                )
+                slow = self._outbox.overfull()
+                pending.extend(inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in slow)
         self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:
@@ -287,6 +282,8 @@ class ConnectionActor(ShellActor):
     # Frames to the caller
 
     def _tell(self, action: Any) -> Iterable[inputs.Input]:
+        if isinstance(action, do.Finish | do.Fail):
+            self._report()  # before its caller knows: who asks then is told
         self._outbox.put(action.request_id, *frame_of(action))
         return ()
 
@@ -304,6 +301,10 @@ class ConnectionActor(ShellActor):
         self._drive(inputs.Cancelled(ticket.number, reason=ResetReason.CALLER_GONE) for ticket in tickets)
 
     # The supervisor
+
+    def _report(self) -> None:
+        if self._reporter is not None:
+            self._reporter.changed(self._conn)
 
     def _set_alarm(self, action: do.SetAlarm) -> Iterable[inputs.Input]:
         self.wake_instead(action.delay, _ALARM, action.token)
@@ -349,10 +350,10 @@ class ConnectionActor(ShellActor):
         self._wire.close()
         self._wire.abandon()
         for ticket in self._outbox:
-            broken = Failure.of(ErrorCode.INTERNAL_ERROR, verdict(self._conn, ticket.number))
-            self._outbox.put(ticket.number, FrameType.FAILED, encoded(broken))
+            broken = encoded(Failure.of(ErrorCode.INTERNAL_ERROR, verdict(self._conn, ticket.number)))
+            self._outbox.put(ticket.number, FrameType.FAILED, broken)
         now = time.monotonic()
-        self._outbox.flush(now)
+        self._outbox.flush(now)  # without a report, which may be what raised
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
         # The token goes on, so that alarms and attempts of the connection that was are stale.
         by, self._conn = self._conn.drained_by, evolve(fresh, token=self._conn.token)

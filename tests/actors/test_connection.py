@@ -26,7 +26,7 @@ from pixir_actors.channel import ChannelLost, Frame, FrameType, Inbox, InboxClos
 from pixir_actors.channel.frame import GOODBYE, encode, failure_from, hello, metadata_from
 from pixir_actors.core import actions as do
 from pixir_actors.core.secret import Secret
-from pixir_actors.core.state import Via
+from pixir_actors.core.state import State, Via
 from pixir_actors.errors import Delivery, ErrorCode
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Fault
@@ -459,6 +459,34 @@ def test_a_requester_that_leaves_too_much_unread_is_a_slow_consumer(begun: Peer,
     assert not failure.retryable
 
 
+def test_a_request_whose_caller_has_left_too_much_unread_before_it_is_given_up_once(
+    begun: Peer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if something has come on the idle socket, which is heard before the machine knows the request."""
+    looked = 0
+    overfull = Outbox.overfull
+
+    def counted(outbox: Outbox) -> Iterator[Any]:
+        nonlocal looked
+        looked += 1
+        return overfull(outbox) if looked < 100 else iter(())
+
+    room.acknowledge = False
+    begun.submit(1, max_buffered_bytes=1024)
+    begun.sent(1)
+    begun.transport.push(created(), completed(text="x" * 3000))
+    room.run(lambda: begun.actor._conn.state is State.IDLE)
+    monkeypatch.setattr(Outbox, "overfull", counted)
+    begun.transport.hide()
+    room.tell(begun.address, submit(2, settings=QUIET, max_buffered_bytes=1024))
+    room.run()
+    assert looked < 10
+    room.acknowledge = True
+    room.tell(begun.address, m.BatchAck(len(room.batches)))
+
+    assert room.failure(2).code == ErrorCode.SLOW_CONSUMER
+
+
 def test_a_client_s_frames_travel_on_its_channel_and_its_end_is_heard(begun: Peer, room: Room) -> None:
     with closing(Listener()) as listener:
         inbox = listener.open(1, max_buffered_bytes=100_000)
@@ -826,6 +854,15 @@ def test_what_it_reports_of_a_turn_is_there_before_the_caller_has_its_last_frame
     peer.turn(1)
 
     assert (told[-1].state, told[-1].statistics[0]) == ("idle", 1)
+
+    peer.submit(2)
+    peer.submit(3)
+    peer.sent(2)
+    told.clear()
+    peer.transport.push(created("resp_2"), completed("resp_2"))
+    peer.sent(3)
+
+    assert {facts.statistics[0] for facts in told} == {2}, "also where the next one goes out at once"
 
 
 def test_no_report_is_on_the_way_of_a_request(peer: Peer, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
