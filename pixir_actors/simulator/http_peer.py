@@ -1,4 +1,4 @@
-"""The requests that come as POSTs on one connection: answered one after another, each streamed or in one piece."""
+"""The requests of one connection that are for no WebSocket: answered one after another, each streamed or in one piece."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BROKEN: Final = Rejection("server_error", "The simulator broke.", 500, type="se
 
 
 class HttpPeer:
-    """A client that sends POSTs. Used by the connection's task only."""
+    """A client of HTTP: POSTs, and what is refused. Used by the connection's task only."""
 
     def __init__(self, wire: Wire, stage: Stage, door: Door, number: int, performer: Performer) -> None:
         self._wire = wire
@@ -61,9 +61,7 @@ class HttpPeer:
         if refusal is not None:
             return refusal
         if post.method != "POST":
-            # One that has begun so ends, as one does that asks for no upgrade; one that is kept stays.
-            allow = {"Allow": "POST"} if self._kept else {"Allow": "POST", "Connection": "close"}
-            return Rejection("method_not_allowed", "Only POST is allowed here.", 405, headers=allow)
+            return Rejection("method_not_allowed", "Only POST is allowed here.", 405, headers={"Allow": "POST"})
         try:
             payload = orjson.loads(post.body)
         except orjson.JSONDecodeError:
@@ -99,6 +97,9 @@ class HttpPeer:
     ) -> None:
         """Answer at the door: the request was not taken."""
         self._record(post, 0 if how.never else status, None)
+        if post.method != "POST" and not self._kept:
+            # A connection that has begun so ends, as one does that begins with a GET and asks for no upgrade.
+            headers = [*(pair for pair in headers if pair[0].lower() != "connection"), ("Connection", "close")]
         await self._begin(parser.whole(status, headers, body), how)
 
     async def _begin(self, data: bytes, how: Upgrade) -> None:

@@ -1,7 +1,7 @@
 """One TCP connection with control over every byte. Libraries do the protocols, this file the sending.
 
-A connection that begins with "POST ", or another method but GET, is HTTP's (`http_parser.py`, h11), any other the
-`websockets` library's, which answers other methods from its version 16 on.
+A connection that begins with "POST ", or with another word of capitals but GET, is HTTP's (`http_parser.py`, h11), any
+other the `websockets` library's, which answers other methods only from its version 17 on.
 
 Everything here runs in the server's thread.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -32,7 +33,8 @@ _YIELD_EVERY: Final = 16
 """Writes between two looks at what the client sent meanwhile."""
 _POLL: Final = 0.02
 _TCP_ESTABLISHED: Final = 1
-_PLAIN_HTTP: Final = (b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"HEAD ", b"OPTIONS ")
+_UNDECIDED: Final = re.compile(rb"[A-Z]{0,20}")
+_NO_GET: Final = re.compile(rb"(?!GET )[A-Z]{1,20} ")
 
 # websockets logs headers and payloads when its logger is at DEBUG: this one belongs to no hierarchy and says nothing.
 _SILENT: Final = logging.Logger("simulator", level=logging.CRITICAL + 1)
@@ -97,11 +99,11 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._first is not None:
             data = self._first + data
-            if any(len(data) < len(method) and method.startswith(data) for method in _PLAIN_HTTP):
+            if _UNDECIDED.fullmatch(data):
                 self._first = data
                 return
             self._first = None
-            if data.startswith(_PLAIN_HTTP):
+            if _NO_GET.match(data):
                 self._http = HttpParser(self._limit)
         if self._http is None:
             self._on_websocket_data(data)

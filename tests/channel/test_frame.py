@@ -340,7 +340,8 @@ def read_from(sent: bytes, sizes: Iterable[int]) -> list[Frame]:
             count = min(size, 65_536, len(sent) - at)
             frames += decoder.feed(sent[at : at + count])
         at += count
-        assert decoder.missing == 0 or (decoder.missing > 0 and at < len(sent))
+        assert decoder.missing >= 0
+        assert not decoder.missing or at < len(sent)
     assert at == len(sent)
     return frames
 

@@ -49,6 +49,9 @@ def test_only_the_right_bearer_enters(key: str | None, header: str | None, statu
         (b"PUT /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
         (b"OPTIONS /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
         (b"HEAD /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"PROPFIND /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"PUT /x HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
     ],
 )
 def test_what_is_no_upgrade_is_refused(request_text: bytes, status: bytes) -> None:
@@ -56,7 +59,17 @@ def test_what_is_no_upgrade_is_refused(request_text: bytes, status: bytes) -> No
         raw.sendall(request_text)
         answer = b"".join(iter(lambda: raw.recv(4096), b""))
         assert answer.split(b" ")[1] == status
+        assert status != b"405" or b"Allow: POST" in answer
         assert sim.open_connections == 0
+
+
+@pytest.mark.parametrize(("method", "status"), [("PUT", b"405"), ("GET", b"426")])
+def test_a_method_that_comes_byte_by_byte_is_known_in_the_end(method: str, status: bytes) -> None:
+    with Simulator() as sim, raw_connection(sim, upgrade=False) as raw:
+        for byte in f"{method} /v1/responses HTTP/1.1\r\nHost: x\r\n\r\n".encode():
+            raw.sendall(bytes([byte]))
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+        assert answer.split(b" ")[1] == status
 
 
 def test_what_is_no_http_ends_the_connection() -> None:
