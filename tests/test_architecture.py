@@ -23,8 +23,8 @@ LAYERS = {
     "request": "request",
     "events": "events",
     "status": "status",
-    "core": "core core.actions core.backoff core.continuation core.deadlines core.fingerprint core.inputs core.key "
-    "core.lifecycle core.payload core.report core.secret core.server_event core.state",
+    "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.inputs "
+    "core.key core.lifecycle core.payload core.report core.secret core.server_event core.state core.verdict",
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "

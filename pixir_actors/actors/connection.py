@@ -32,10 +32,11 @@ from pixir_actors.channel.sender import ChannelUnavailable
 from pixir_actors.core import actions as do
 from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import transition, verdict
+from pixir_actors.core.lifecycle import transition
 from pixir_actors.core.payload import Text
 from pixir_actors.core.report import describe, facts_of
 from pixir_actors.core.state import Connection, State, Via, evolve
+from pixir_actors.core.verdict import verdict
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Connector, Target
@@ -97,8 +98,7 @@ class ConnectionActor(ShellActor):
         self._supervisor = supervisor
         if not self.can_watch:
             self.send(supervisor, c.StartFailed(begin.connection_id, "no_watch"))
-            self.end()
-            return
+            return self.end()
         if begin.supervisor_pid is not None and not process.settle(f"pixir-{begin.label}", begin.supervisor_pid):
             return self.end()
         self._begin = begin

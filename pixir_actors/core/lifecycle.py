@@ -19,8 +19,8 @@ Rules:
 8. Once it is to drain, no turn begins any more and nobody waits; it stops when the running one ends, at the latest in time.
 9. A pair of state and input without a rule is ignored: nothing changes and nothing happens.
 
-The table of state and input follows from the code (`print_table`); a test compares this copy with it. A cell names the
-states that may follow; "." stands for "ignored".
+The table of state and input follows from the code; `tests/core/test_lifecycle.py` prints it, and compares this copy with it.
+A cell names the states that may follow; "." stands for "ignored".
 
 INPUT           D disconnected C connecting   I idle         S streaming    G degraded     R retiring     X stopped
 Begun           D              .              .              .              .              .              .
@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pixir_actors.core.actions import (
     AbandonOpening,
@@ -84,6 +84,7 @@ from pixir_actors.core.deadlines import (
     next_ping,
     phase_deadline,
 )
+from pixir_actors.core.evidence import evidence, stored_id
 from pixir_actors.core.fingerprint import authority, max_age
 from pixir_actors.core.inputs import (
     AlarmRang,
@@ -115,34 +116,16 @@ from pixir_actors.core.server_event import (
     succeeded,
 )
 from pixir_actors.core.state import Alarm, Connection, Phase, Purpose, Socket, State, Turn, TurnRequest, Via, evolve
+from pixir_actors.core.verdict import (
+    ADVICE,
+    MESSAGE_TOO_BIG,
+    TOO_BIG_ADVICE,
+    attempt_verdict,
+    http_may_help,
+    overall_verdict,
+)
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 
-MESSAGE_TOO_BIG: Final = 1009
-FALLBACK_MESSAGE: Final = "the WebSocket could not be used; the request went over HTTP"
-FALLBACK_CODES: Final = frozenset(
-    {
-        ErrorCode.WEBSOCKET_CONNECT_FAILED,
-        ErrorCode.WEBSOCKET_CONNECT_TIMEOUT,
-        ErrorCode.WEBSOCKET_HANDSHAKE_FAILED,
-        ErrorCode.WEBSOCKET_CLOSED,
-        ErrorCode.WEBSOCKET_READ_FAILED,
-        ErrorCode.WEBSOCKET_FAILED,
-    }
-)
-"""Failures that open a degraded window and after which, if nothing ran, HTTP is worth a try; 1009 is another."""
-ADVICE: Final[dict[object, str]] = {
-    401: "the credentials were refused: send valid ones",
-    403: "access was refused: check the account's rights to this endpoint and model",
-    404: "there is no WebSocket at this URL: check it, or use transport='auto' or 'http'",
-    426: "this endpoint wants HTTP: use transport='auto' or 'http'",
-    "ca_file": "ca_file has to be a PEM file with certificates, which the connection's process can read",
-    "proxy_unsupported": "proxy has to be an http:// URL",
-    "proxy_invalid": "proxy has to be an http:// URL with a host",
-    "no_http_client": "the way over HTTP takes an extra: pip install 'pixir_actors[http]' in the environment that the actor"
-    " system runs in, which is the admin's where there is one",
-}
-"""Statuses of refused upgrades, and reasons of other failures, that do not get better by waiting; what to do about each."""
-TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"
 HELD_EVENTS: Final = 1000
 """Events held back at the most; a backend that sends more private events than that is taken to have begun."""
 ALARM_SLACK: Final = 0.001
@@ -348,7 +331,7 @@ def _attempt(step: _Step) -> None:
         phase_since=step.now,
         attempts=attempts,
         plan=decided,
-        evidence=_evidence(step, decided, attempts),
+        evidence=evidence(step.conn, decided, attempts, now=step.now),
         held=(),
         opened=False,
         accepted=False,
@@ -371,37 +354,6 @@ def _plan(conn: Connection, turn: Turn) -> Plan:
     if request.purpose is Purpose.PREFILL:
         return replace(decided, wire=prefill(request.payload))
     return decided
-
-
-def _evidence(step: _Step, decided: Plan, attempts: int) -> dict[str, Any]:
-    """Return what really goes over the wire, in the reference's words (C32, S8) and ours."""
-    conn, request, turn = step.conn, step.turn.request, step.turn
-    assert conn.socket is not None
-    fallback: dict[str, Any] = {}
-    if turn.fallback_reason is not None:
-        fallback = {"fallback_reason": turn.fallback_reason, "fallback_message": FALLBACK_MESSAGE}
-    return fallback | {
-        "transport_preference": "websocket" if turn.via is Via.WEBSOCKET else request.limits.transport,
-        "active_transport": turn.via.value,
-        "continuation_attempted": decided.attempted,
-        "continuation_reset_reason": decided.reset_reason,
-        "used_previous_response_id": decided.uses_previous_id,
-        "websocket_key": request.key,
-        "websocket_stored_previous_response_id": _stored_id(conn),
-        "delivery_attempts": attempts,
-        "wire_bytes": len(decided.wire),
-        "full_bytes": len(request.body),
-        "connection_age_ms": _ms(step.now - conn.socket.opened_at),
-        "queue_wait_ms": _ms(step.turn.started_at - request.received_at),
-    }
-
-
-def _stored_id(conn: Connection) -> str | None:
-    return conn.continuation.response_id if isinstance(conn.continuation, Anchor) else None
-
-
-def _ms(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
 
 
 # The socket
@@ -470,7 +422,7 @@ def _running_socket_failed(step: _Step, input: SocketFailed) -> None:
         step.set_turn(replaced=True)
         _open(step)
         return
-    delivery = Delivery.NOT_SENT if unsent else _delivery(turn)
+    delivery = Delivery.NOT_SENT if unsent else attempt_verdict(turn)
     too_big = input.details.get("close_code") == MESSAGE_TOO_BIG and delivery is Delivery.AMBIGUOUS
     if too_big:
         # The server read no further than the size: the request did not run, and will not on this way.
@@ -537,7 +489,7 @@ def _received(step: _Step, input: Received) -> None:
     opened = progressed = False
     for position, event in enumerate(input.events):
         if _is_of_another(step.conn, turn, event):
-            _degrade(step, Failure.of(ErrorCode.WEBSOCKET_FAILED, _delivery(step.turn), reason="out_of_step"))
+            _degrade(step, Failure.of(ErrorCode.WEBSOCKET_FAILED, attempt_verdict(step.turn), reason="out_of_step"))
             return
         if event.stage is Stage.TERMINAL:
             step.set(turn=evolve(turn, items=turn.items + tuple(items), text=turn.text + "".join(chunks)))
@@ -697,9 +649,9 @@ def _finish(step: _Step, event: ServerEvent, fault: ProviderFault | None, *, beh
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED)  # half a request stands in the buffer
     elif conn.socket is not None and conn.socket.ended:
         _drop_socket(step, ResetReason.CONNECTION_CLOSED)  # or whoever waits would be sent into the void
-    stored = {"websocket_captured_response_id": captured, "websocket_stored_previous_response_id": _stored_id(step.conn)}
+    stored = {"websocket_captured_response_id": captured, "websocket_stored_previous_response_id": stored_id(step.conn)}
     step.do(Show(request_id, stored))
-    delivery = _overall(turn, Delivery.ACCEPTED if turn.output else Delivery.REJECTED)
+    delivery = overall_verdict(turn, Delivery.ACCEPTED if turn.output else Delivery.REJECTED)
     step.do(Finish(request_id, fault.failure(delivery) if fault is not None else None))
     if turn.request.purpose is Purpose.RUN:
         statistics = conn.statistics
@@ -771,31 +723,6 @@ def _end_turn(step: _Step) -> None:
 # Failing
 
 
-def verdict(connection: Connection, request_id: Any) -> Delivery:
-    """Return the verdict over a request that is held, should it end now."""
-    turn = connection.turn
-    if turn is not None and turn.request.request_id == request_id:
-        return _overall(turn, _delivery(turn))
-    waits = any(request.request_id == request_id for request in connection.queue)
-    # One that does neither has ended here, and its end has not reached its caller.
-    return Delivery.NOT_SENT if waits else Delivery.AMBIGUOUS
-
-
-def _delivery(turn: Turn) -> Delivery:
-    """Return the verdict over the current attempt, whose write has begun unless a socket is still being opened."""
-    if turn.phase is Phase.OPENING:
-        return Delivery.NOT_SENT
-    return Delivery.ACCEPTED if turn.accepted else Delivery.AMBIGUOUS
-
-
-def _overall(turn: Turn, delivery: Delivery) -> Delivery:
-    """Return the verdict over the request from that over its newest attempt: one before it may have run or been refused."""
-    certain = delivery in (Delivery.NOT_SENT, Delivery.REJECTED)
-    if turn.retried and certain:
-        return Delivery.AMBIGUOUS
-    return Delivery.REJECTED if turn.refused and certain else delivery
-
-
 def _answer(step: _Step, request: TurnRequest, failure: Failure) -> None:
     step.do(Fail(request.request_id, failure))
     step.count(failures=step.conn.statistics.failures + 1)
@@ -808,7 +735,7 @@ def _fail_turn(step: _Step, failure: Failure) -> None:
     turn = step.turn
     if turn.phase is not Phase.OPENING and turn.plan is not None:
         _show(step)
-    _answer(step, turn.request, replace(failure, delivery=_overall(turn, failure.delivery)))
+    _answer(step, turn.request, replace(failure, delivery=overall_verdict(turn, failure.delivery)))
 
 
 def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -> None:
@@ -818,7 +745,7 @@ def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -
         _fail_turn(step, failure)
         _drop_socket(step, ResetReason.ENDPOINT_CHANGED)
         _end_turn(step)
-    elif _may_fall_back(turn.request) and not turn.shown and _http_may_help(failure):
+    elif _may_fall_back(turn.request) and not turn.shown and http_may_help(failure):
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=True)
         step.set(backoff=_window(step, failure))
         step.set_turn(refused=turn.refused or failure.delivery is Delivery.REJECTED)
@@ -829,16 +756,6 @@ def _fail_socket(step: _Step, failure: Failure, *, waiting_helps: bool = True) -
         _fail_turn(step, failure)
         _drop_socket(step, ResetReason.WEBSOCKET_FAILED, even_cold=True)
         _end_turn(step)
-
-
-def _http_may_help(failure: Failure) -> bool:
-    """Say whether HTTP has anything to gain: nothing ran, and what stands in the way is not the caller's to mend."""
-    if failure.delivery not in (Delivery.NOT_SENT, Delivery.REJECTED):
-        return False
-    if failure.details.get("close_code") == MESSAGE_TOO_BIG:
-        return True
-    theirs = failure.details.get("status") in (401, 403) or failure.details.get("reason") in ADVICE
-    return failure.code in FALLBACK_CODES and not theirs
 
 
 def _window(step: _Step, failure: Failure) -> Backoff:
@@ -881,7 +798,7 @@ def _drop_socket(step: _Step, reason: ResetReason, *, code: int | None = None, e
 def _cancelled(step: _Step, input: Cancelled) -> None:
     turn = step.conn.turn
     if turn is not None and turn.request.request_id == input.request_id:
-        _give_up(step, Failure.of(input.code, _delivery(turn)), input.reason)
+        _give_up(step, Failure.of(input.code, attempt_verdict(turn)), input.reason)
         return
     for request in step.conn.queue:
         if request.request_id == input.request_id:
@@ -981,7 +898,7 @@ def _expire_turn(step: _Step) -> None:
     turn = step.turn
     limits = turn.request.limits
     if _due(step, after(turn.request.received_at, limits.timeout)):
-        timed_out = Failure.of(ErrorCode.REQUEST_TIMEOUT, _delivery(turn), limit_s=limits.timeout)
+        timed_out = Failure.of(ErrorCode.REQUEST_TIMEOUT, attempt_verdict(turn), limit_s=limits.timeout)
         _give_up(step, timed_out, ResetReason.CANCELLED)
     elif _due(step, phase_deadline(turn)):
         if turn.phase is Phase.OPENING:
@@ -991,7 +908,7 @@ def _expire_turn(step: _Step) -> None:
             return
         waited = step.now - turn.phase_since
         host = authority(turn.request.endpoint) if turn.phase is Phase.OPENING else None
-        late = Failure.of(_PHASE_CODES[turn.phase], _delivery(turn), waited_s=round(waited, 3), host=host)
+        late = Failure.of(_PHASE_CODES[turn.phase], attempt_verdict(turn), waited_s=round(waited, 3), host=host)
         if turn.phase is Phase.OPENING or turn.via is Via.HTTP:
             _fail_socket(step, late)
         else:
@@ -1014,7 +931,7 @@ def _expire_silence(step: _Step) -> None:
 
 def _silent(step: _Step) -> None:
     if step.conn.turn is not None:
-        delivery = _delivery(step.turn)
+        delivery = attempt_verdict(step.turn)
         if _retry(step, delivery, ResetReason.KEEPALIVE_FAILED):
             return
         dead = Failure.of(ErrorCode.WEBSOCKET_READ_FAILED, delivery, reason="pong_timeout")
@@ -1135,7 +1052,7 @@ def _halt(step: _Step, code: ErrorCode, *, linger: bool) -> None:
     """Answer everybody with `code`, and end."""
     turn = step.conn.turn
     if turn is not None:
-        _fail_turn(step, Failure.of(code, _delivery(turn)))
+        _fail_turn(step, Failure.of(code, attempt_verdict(turn)))
         if turn.phase is Phase.OPENING:
             step.do(AbandonOpening())
     _fail_queue(step, code)
@@ -1154,23 +1071,3 @@ def _stop(step: _Step, *, linger: bool) -> None:
     patience = 0.0 if step.conn.drained_by is None else max(0.0, step.conn.drained_by - step.now)
     step.set(state=State.STOPPED, alarm=None)
     step.do(Stop(linger, patience))
-
-
-# --- the table ----------------------------------------------------------------------------------------------------------
-
-
-LETTERS: Final = dict(zip(State, "DCISGRX", strict=True))
-
-
-def print_table() -> str:
-    """Return the table of state and input, as it stands in this file's docstring."""
-    lines = ["INPUT".ljust(16) + "".join(f"{LETTERS[state]} {state.value}".ljust(15) for state in State).rstrip()]
-    for kind in get_args(Input):
-        cells = [RULES.get((state, kind)) for state in State]
-        text = "".join(("." if rule is None else _letters(rule)).ljust(15) for rule in cells)
-        lines.append((kind.__name__.ljust(16) + text).rstrip())
-    return "\n".join(lines)
-
-
-def _letters(rule: Rule) -> str:
-    return " ".join(LETTERS[state] for state in State if state in rule.targets)

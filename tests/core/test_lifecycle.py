@@ -19,7 +19,7 @@ from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core import lifecycle
 from pixir_actors.core.continuation import Anchor, ResetReason
-from pixir_actors.core.lifecycle import RULES, print_table, transition
+from pixir_actors.core.lifecycle import RULES, Rule, transition
 from pixir_actors.core.server_event import ServerEvent
 from pixir_actors.core.state import State
 from pixir_actors.errors import Delivery, ErrorCode
@@ -52,6 +52,22 @@ def warm(**options: Any) -> Machine:
 
 
 # The table
+
+LETTERS = dict(zip(State, "DCISGRX", strict=True))
+
+
+def print_table() -> str:
+    """Return the table of state and input, as it stands in the docstring of the machine."""
+    lines = ["INPUT".ljust(16) + "".join(f"{LETTERS[state]} {state.value}".ljust(15) for state in State).rstrip()]
+    for kind in get_args(put.Input):
+        cells = [RULES.get((state, kind)) for state in State]
+        text = "".join(("." if rule is None else letters(rule)).ljust(15) for rule in cells)
+        lines.append((kind.__name__.ljust(16) + text).rstrip())
+    return "\n".join(lines)
+
+
+def letters(rule: Rule) -> str:
+    return " ".join(LETTERS[state] for state in State if state in rule.targets)
 
 
 def test_the_docstring_has_the_table_that_follows_from_the_code() -> None:

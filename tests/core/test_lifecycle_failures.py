@@ -13,8 +13,8 @@ import pytest
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import verdict
 from pixir_actors.core.state import State
+from pixir_actors.core.verdict import verdict
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import LIMIT, NOT_FOUND, Machine, assistant, completed, created, delta, user
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pixir_actors.core import actions as act
-from pixir_actors.core.lifecycle import ADVICE, FALLBACK_MESSAGE
+from pixir_actors.core.evidence import FALLBACK_MESSAGE
 from pixir_actors.core.state import State, Via
+from pixir_actors.core.verdict import ADVICE
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import (
     NOT_FOUND,

@@ -13,9 +13,9 @@ import pytest
 
 from pixir_actors.core import actions as act
 from pixir_actors.core.continuation import ResetReason
-from pixir_actors.core.lifecycle import ADVICE, TOO_BIG_ADVICE
 from pixir_actors.core.server_event import ServerEvent
 from pixir_actors.core.state import State
+from pixir_actors.core.verdict import ADVICE, TOO_BIG_ADVICE
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import (
     LIMIT,
