@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What everybody costs, side by side.")
     often = "how often each peer is measured (default 7, 3 with --quick; in streams and keys at most 5)"
-    parser.add_argument("--rounds", type=_positive, help=often)
+    parser.add_argument("--rounds", type=positive, help=often)
     for name, known in (("--case", CASES), ("--peer", PEERS)):
         what = f"of {', '.join(known)} (default: all)"
         parser.add_argument(name, action="extend", nargs="+", choices=known, metavar="NAME", help=what)
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")

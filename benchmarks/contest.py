@@ -44,9 +44,16 @@ class Participant:
     @classmethod
     @contextmanager
     def of(cls, url: str, peer: str, scale: str) -> Iterator[Self]:
-        """Start the process; it ends with the block."""
+        """Start a peer's process; it ends with the block."""
+        with cls.running("benchmarks.worker", url, peer, scale) as participant:
+            yield participant
+
+    @classmethod
+    @contextmanager
+    def running(cls, program: str, *arguments: str) -> Iterator[Self]:
+        """Start a process of a module that does as `benchmarks.worker` does; it ends with the block."""
         with tempfile.TemporaryFile() as said:
-            participant = cls([sys.executable, "-m", "benchmarks.worker", url, peer, scale], said)
+            participant = cls([sys.executable, "-m", program, *arguments], said)
             try:
                 yield participant
             finally:

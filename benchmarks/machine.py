@@ -28,9 +28,9 @@ def describe() -> dict[str, str]:
     }
 
 
-def command() -> str:
+def command(program: str = "benchmarks") -> str:
     """Return the command that started this process, as one would type it."""
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    return shlex.join(["python", "-m", program, *sys.argv[1:]])
 
 
 def _first(path: str, name: str) -> str:

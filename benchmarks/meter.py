@@ -50,6 +50,17 @@ def cpu_of(pid: int) -> float:
         return 0.0
 
 
+def switches_of(pid: int) -> tuple[int, int]:
+    """Return how often the threads of a process have waited for something, and have been made to wait."""
+    waited = preempted = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        found = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        waited += int(found["voluntary_ctxt_switches"])
+        preempted += int(found["nonvoluntary_ctxt_switches"])
+    return waited, preempted
+
+
 class Cpu:
     """Seconds of CPU that some processes use from now on."""
 

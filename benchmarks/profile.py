@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.asks import AROUND, Ask
 from benchmarks.contest import server
-from benchmarks.meter import adopt_orphans, below, cpu_of, percentile
+from benchmarks.meter import adopt_orphans, below, cpu_of, percentile, switches_of
 from benchmarks.peers.base import Peer, Record
 from benchmarks.peers.registry import CEILING, OURS, PEERS
 from benchmarks.server.loop import stats
@@ -45,13 +45,7 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int) -> Usage:
-        switches = preempted = 0
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            lines = (task / "status").read_text().splitlines()
-            found = {name: value for name, _, value in (line.partition(":") for line in lines)}
-            switches += int(found["voluntary_ctxt_switches"])
-            preempted += int(found["nonvoluntary_ctxt_switches"])
-        return cls(cpu_of(pid), switches, preempted)
+        return cls(cpu_of(pid), *switches_of(pid))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

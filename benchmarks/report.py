@@ -11,6 +11,7 @@ import orjson
 
 from benchmarks.cases.many import WIDTH, Keys
 from benchmarks.cases.registry import CASES
+from benchmarks.markdown import table
 from benchmarks.peers.registry import OURS
 from benchmarks.plots import draw
 from benchmarks.results import Results
@@ -90,18 +91,18 @@ def _lines(results: Results, plots: dict[str, str], busy: Results | None) -> Ite
 
 
 def _facts(results: Results) -> Iterator[str]:
-    yield from _table(["machine", ""], ([name, str(value)] for name, value in results.facts.items() if name != "command"))
+    yield from table(["machine", ""], ([name, str(value)] for name, value in results.facts.items() if name != "command"))
 
 
 def _targets(results: Results, busy: Results | None) -> Iterator[str]:
     head = ["case", "what", "target", "measured", ""]
     rows: Iterator[Sequence[str]] = target_rows(results)
     if busy is None:
-        yield from _table(head, rows)
+        yield from table(head, rows)
         return
     others = {row[:3]: row[3:] for row in map(tuple, target_rows(busy))}
     beside = ((*row, *others.get(tuple(row[:3]), ("", "not measured"))) for row in rows)
-    yield from _table([*head, "on a busy machine", ""], beside)
+    yield from table([*head, "on a busy machine", ""], beside)
 
 
 def _case(results: Results, case: str) -> Iterator[str]:
@@ -110,7 +111,7 @@ def _case(results: Results, case: str) -> Iterator[str]:
         [label(place), *("<br>".join(filter(None, cell(results, place, peer))) for peer in peers)]
         for place in results.places(case)
     )
-    yield from _table(["", *peers], rows)
+    yield from table(["", *peers], rows)
 
 
 def _busy(busy: Results) -> Iterator[str]:
@@ -121,17 +122,6 @@ def _busy(busy: Results) -> Iterator[str]:
         if busy.places(case):
             yield f"### {CASES[case].title}\n"
             yield from _case(busy, case)
-
-
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
-    yield _row(head)
-    yield _row(["---"] * len(head))
-    yield from map(_row, rows)
-    yield ""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -22,27 +23,37 @@ from benchmarks.meter import adopt_orphans
 from benchmarks.peers.base import Peer
 from benchmarks.peers.registry import PEERS
 from benchmarks.results import Sample
-from benchmarks.scale import SCALES
+from benchmarks.scale import SCALES, Scale
 
 WARM_UP = (Ask(), Ask(deltas=300), Ask(call=1), Ask(output_of=1), Ask(deltas=3, rate=100))
 """Unmeasured, at the start of each case: what a library imports, compiles or caches at its first use is done then."""
 
 
 class Worker:
-    """What stands in this process: a peer, and the case it is in."""
+    """What stands in this process: a peer, and the case it is in.
 
-    def __init__(self, url: str, peer: str, scale: str) -> None:
+    Args:
+        url: The server's.
+        make: Makes the peer, given that.
+        scale: How much of a case is run.
+        cases: Those that there are, by name.
+    """
+
+    def __init__(
+        self, url: str, make: Callable[[str], Peer], scale: Scale, cases: Mapping[str, type[Case]] = CASES
+    ) -> None:
         self._url = url
-        self._entry = PEERS[peer]
-        self._scale = SCALES[scale]
+        self._make = make
+        self._scale = scale
+        self._cases = cases
         self._peer: Peer | None = None
         self._case: Case | None = None
 
     def begin(self, case: str) -> list[Sample]:
-        self._peer = self._entry.make(self._url)
+        self._peer = self._make(self._url)
         self._peer.play("warm-up", [ask for ask in WARM_UP if self._peer.counts or not ask.rate])
         self._peer.shut("warm-up")
-        self._case = CASES[case](self._peer, self._url, self._scale)
+        self._case = self._cases[case](self._peer, self._url, self._scale)
         return []
 
     def run(self, stage: str, number: int) -> list[Sample]:
@@ -66,19 +77,24 @@ class Worker:
         return orjson.dumps({"samples": [list(sample) for sample in samples], "notes": notes})
 
 
-def main() -> None:
+def serve(worker: Worker) -> None:
+    """Do what comes in until nothing does any more."""
     adopt_orphans()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Whatever a library prints is not an answer.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    worker = Worker(*sys.argv[1:4])
     try:
         for line in sys.stdin.buffer:
             answers.write(worker.do(orjson.loads(line)) + b"\n")
     finally:
         worker.end()
+
+
+def main() -> None:
+    url, peer, scale = sys.argv[1:4]
+    serve(Worker(url, PEERS[peer].make, SCALES[scale]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from benchmarks.asks import MODEL, Ask
 from benchmarks.peers.base import DELTAS, AsyncPeer, Seen, SyncPeer
 from pixir_actors import AsyncClient, Client, Data, Request, Settings
 
-_SETTINGS = Settings(max_connections=2000)
+SETTINGS = Settings(max_connections=2000)
 
 
 class Conversation:
@@ -22,9 +22,9 @@ class Conversation:
 class Actors(SyncPeer[Conversation]):
     """`Client.embedded()`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, settings: Settings = SETTINGS) -> None:
         super().__init__(url)
-        self._client = Client.embedded(settings=_SETTINGS)
+        self._client = Client.embedded(settings=settings)
 
     def open(self, key: str) -> Conversation:
         return Conversation(key)
@@ -60,7 +60,7 @@ class AsyncActors(AsyncPeer[Conversation]):
 
     @staticmethod
     async def _started() -> AsyncClient:
-        return await AsyncClient.embedded(settings=_SETTINGS)
+        return await AsyncClient.embedded(settings=SETTINGS)
 
     async def open(self, key: str) -> Conversation:
         return Conversation(key)

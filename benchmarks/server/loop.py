@@ -30,6 +30,7 @@ class Figures:
     continued: int = 0
     request_bytes: int = 0
     deltas: int = 0
+    pings: int = 0
     late: list[float] = field(default_factory=list)
     """Milliseconds by which timed deltas were written late."""
 
@@ -38,7 +39,7 @@ class Figures:
         self.late.clear()
         p99 = late[min(len(late) - 1, len(late) * 99 // 100)] if late else 0.0
         numbers = {"connections": self.connections, "requests": self.requests, "continued": self.continued}
-        numbers |= {"request_bytes": self.request_bytes, "deltas": self.deltas}
+        numbers |= {"request_bytes": self.request_bytes, "deltas": self.deltas, "pings": self.pings}
         return orjson.dumps(numbers | {"late_p99_ms": p99, "cpu_s": time.process_time()})
 
 
@@ -158,6 +159,7 @@ class Server:
         if message.opcode == TEXT:
             self._answer(connection, message)
         elif message.opcode == PING:
+            self._figures.pings += 1
             self._write(connection, frame(message.payload(), PONG))
         elif message.opcode == CLOSE:
             connection.closing = True
