@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 BENCHED := .venv/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check style types faults oracle fuzz kills daemonkills soak examples bench bench-report profile dist clean
+.PHONY: help run test check style types faults oracle fuzz kills daemonkills soak examples bench bench-report profile ablation dist clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,9 @@ bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/p
 
 profile: $(BENCHED) ## where the time of a warm turn goes, process by process
 	$(BIN)/python -m benchmarks.profile $(ARGS)
+
+ablation: $(BENCHED) ## what each change for speed is worth, with profiles (a quarter of an hour); ARGS="--change board --rounds 2"
+	$(BIN)/python -m benchmarks.ablation $(ARGS)
 
 dist: $(INSTALLED) ## sdist and wheel in dist/
 	rm -rf dist

@@ -9,6 +9,7 @@
     contest   the run: peers side by side, in turn within each round, everything bounded in time
     results   what was measured, and its statistics
     targets   what design.md asks for
-    table     for a terminal;  report, plots: docs/performance.md
+    table     for a terminal;  report, plots: docs/performance.md;  markdown: its tables
     profile   where the time of a warm turn goes: `python -m benchmarks.profile`
+    ablation/ what each change for speed is worth: `python -m benchmarks.ablation`
 """
