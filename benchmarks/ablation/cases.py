@@ -171,7 +171,7 @@ def named(pid: int) -> str:
 class Warm(Probe):
     name = "warm"
     title = "Turns of 20 events on a warm connection, in a conversation of 100"
-    parts = 6
+    parts = 8
 
     def measure(self, number: int) -> Iterator[Sample]:
         connection = self.opened("warm", settle=SETTLE)
@@ -196,7 +196,7 @@ class Body(Probe):
 
     name = "body"
     title = "A turn that brings 1 MB of new input, and small turns behind it"
-    parts = 6
+    parts = 12
 
     def measure(self, number: int) -> Iterator[Sample]:
         connection = self.opened("body")
@@ -220,7 +220,7 @@ class Idle(Probe):
     name = "idle"
     title = "A ping and its pong, while nothing else happens"
     settings = Settings(max_connections=2000, keepalive_interval=INTERVAL, pong_timeout=PONG_TIMEOUT)
-    parts = 3
+    parts = 4
     rate = 400
 
     def measure(self, number: int) -> Iterator[Sample]:

@@ -37,7 +37,8 @@ most.
 Where a profile can tell, the functions follow in which a process differs most: microseconds in the function itself, and in
 what it calls that is not Python, for each turn (or ping) of the case. `py-spy` has looked some hundred times a second, and
 stopped the process for that. What differs by less than {SURELY:g} standard deviations of counting is not shown, nor is where
-the process waits. The last row is by the kernel's clock, waiting included, before anybody looked.
+the process waits, or wakes another one that may take its core. The last row is all of the process by the kernel's clock,
+before anybody looked.
 """
 
 
@@ -133,7 +134,7 @@ def show(measured: Measured, changes: Sequence[Change], console: Console | None 
 
 
 def _table(title: str, head: Sequence[str], listed: Sequence[Sequence[str]], *, left: int) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, min_width=min(len(title) + 2, PIPE_WIDTH // 2))
     for at, column in enumerate(head):
         table.add_column(column, justify="left" if at < left else "right")
     for row in listed:

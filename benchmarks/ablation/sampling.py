@@ -20,13 +20,17 @@ WAITS: Final = frozenset(
     {
         "actors.watch.Watch.dispatch",
         "channel.inbox.Inbox._wait",
+        "channel.line.Line.write",
+        "channel.sender.Sender.flush",
         "peers.base.SyncPeer.idle",
         "system.polling.DefaultSelector.select",
         "system.rounds._wait",
         "system.tether.Tether._wait_for_the_end",
+        "transport.websocket.WebSocketTransport._write",
     }
 )
-"""Where threads wait, which is not to be told from work there: whoever is stopped to be looked at has just been woken."""
+"""Where threads wait, and where they wake others, which may take their core. Time without a core is not to be told from work
+there: to be looked at, a thread is woken, and it may be said to run while it waits for its turn."""
 PATIENCE: Final = 20.0
 """Seconds that it gets to write down what it saw."""
 _FRAME: Final = re.compile(r"^(.+) \((.+)\)$")
@@ -59,7 +63,7 @@ def sampled(pid: int, rate: int, laps: Callable[[], int]) -> tuple[Counter[str],
 
     Returns:
         How often each function was seen, itself and not what it calls, but for what it calls that is not Python; and for
-        how many seconds, each time that it is done, each of these looks stands. Waiting is left out.
+        how many seconds, each time that it is done, each of these looks stands. What `WAITS` names is left out.
 
     Raises:
         RuntimeError: py-spy has not begun, or has not ended.
