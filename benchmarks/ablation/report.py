@@ -119,12 +119,17 @@ def profile_title(change: Change) -> str:
     return f"The {process}'s process. {PROBES[case].title}"
 
 
+def _begun(measured: Measured, changes: Sequence[Change]) -> list[Change]:
+    """Leave out those that an interrupted run has not come to."""
+    return [change for change in changes if measured.values.places(change.name)]
+
+
 def show(measured: Measured, changes: Sequence[Change], console: Console | None = None) -> None:
     """Print everything."""
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, PIPE_WIDTH)
-    for change in changes:
+    for change in _begun(measured, changes):
         title = f"{change.name}: {change.what}"
         console.print(_table(title, HEAD, list(rows(measured, change)), left=2))
         if functions := list(profile_rows(measured, change)):
@@ -153,7 +158,7 @@ def _lines(measured: Measured, changes: Sequence[Change]) -> Iterator[str]:
     yield f"Made by `{facts['command']}`. Make it anew with `make ablation ARGS='--to docs/ablation.md'`.\n"
     yield from markdown.table(["machine", ""], ([name, str(value)] for name, value in facts.items() if name != "command"))
     yield METHOD
-    for change in changes:
+    for change in _begun(measured, changes):
         yield f"## {change.name}\n"
         yield f"{change.what[:1].upper()}{change.what[1:]}.\n"
         yield from markdown.table(HEAD, rows(measured, change))

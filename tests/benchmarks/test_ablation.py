@@ -104,12 +104,13 @@ def test_it_is_written_for_a_terminal_and_in_markdown(tmp_path: Path) -> None:
     profile(found, "core.state.evolve", without=200, **{"with": 100})
     console = Console(record=True, width=200)
 
-    report.show(found, [MADE_UP], console)
-    report.write(found, [MADE_UP], tmp_path / "ablation.md")
+    report.show(found, [MADE_UP, NOISE], console)
+    report.write(found, [MADE_UP, NOISE], tmp_path / "ablation.md")
 
     shown, written = console.export_text(), (tmp_path / "ablation.md").read_text()
     for text in (shown, written):
         assert "2.00x (0.50..3.00)" in text and "core.state.evolve" in text and "something to know" in text
+        assert NOISE.what not in text, "nothing was measured of it"
     assert "made-up: it was made up" in shown
     assert written.startswith("# What each change is worth\n\nMade by `python -m benchmarks.ablation`.")
     assert "\n## made-up\n\nIt was made up.\n" in written
