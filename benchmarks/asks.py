@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 MODEL: Final = "gpt-5-bench"
@@ -57,13 +58,18 @@ class Ask:
 
     def items(self) -> list[Item]:
         """Return the new input, the one that says what is asked for last."""
-        mark = f"@bench deltas={self.deltas} size={self.size} rate={self.rate} call={self.call};"
-        *parts, last = [*_pieces(self.load), ""] if not self.output_of else [_filler(self.load)]
-        return [*(Item(part) for part in parts), Item(last + mark, self.output_of)]
+        return list(_items(self))
 
     def input(self) -> list[dict[str, Any]]:
         """Return the new input as the Responses API takes it."""
         return [wire(item) for item in self.items()]
+
+
+@lru_cache(maxsize=1)
+def _items(ask: Ask) -> tuple[Item, ...]:
+    mark = f"@bench deltas={ask.deltas} size={ask.size} rate={ask.rate} call={ask.call};"
+    *parts, last = [*_pieces(ask.load), ""] if not ask.output_of else [_filler(ask.load)]
+    return (*(Item(part) for part in parts), Item(last + mark, ask.output_of))
 
 
 def wire(item: Item) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import json
 import orjson
 import pytest
 
-from benchmarks.asks import ITEM_BYTES, Ask, read
+from benchmarks.asks import ITEM_BYTES, Ask, _items, read
+from benchmarks.peers.base import Record
 
 
 @pytest.mark.parametrize("ask", [Ask(), Ask(deltas=1992), Ask(deltas=1, size=10**6), Ask(rate=100), Ask(call=7)])
@@ -41,3 +42,14 @@ def test_the_output_of_a_call_names_the_call_that_the_answer_made() -> None:
     assert item["type"] == "function_call_output"
     assert item["call_id"] == "call_00000003"
     assert len(item["output"]) > 100
+
+
+def test_what_is_asked_for_is_made_before_the_turn_begins() -> None:
+    """To make a megabyte takes a millisecond, which would be measured with whoever sends it."""
+    ask = Ask(load=10_001)
+    Record(ask).begin()
+
+    assert ask.items()[0].text is ask.items()[0].text
+    made = _items.cache_info().misses
+    ask.input()
+    assert _items.cache_info().misses == made
