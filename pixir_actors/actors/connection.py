@@ -33,9 +33,9 @@ from pixir_actors.core import actions as do
 from pixir_actors.core import inputs
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
-from pixir_actors.core.payload import Text
 from pixir_actors.core.report import describe, facts_of
 from pixir_actors.core.state import Connection, State, Via, evolve
+from pixir_actors.core.text import Text
 from pixir_actors.core.verdict import verdict
 from pixir_actors.errors import ErrorCode, Failure, InvalidRequest
 from pixir_actors.settings import Settings

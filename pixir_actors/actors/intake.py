@@ -77,6 +77,7 @@ class Prepared:
             jitter=jitter,
             bearer=self.bearer,
             purpose=self.submit.purpose,
+            grown=self.parsed.grown,
         )
 
 

@@ -18,6 +18,7 @@ from pixir_actors.core import fingerprint, payload
 from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import Secret, digest
 from pixir_actors.core.state import Purpose
+from pixir_actors.core.text import Text
 from pixir_actors.errors import Failure, InvalidRequest
 from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Headers, Request
@@ -232,7 +233,7 @@ class Submit:
     key: Secret[str]
     url: Secret[str]
     headers: Secret[Headers]
-    body: Secret[payload.Text]
+    body: Secret[Text]
     settings: Settings
     proxy: Secret[str] | None = None
     channel: str | None = None

@@ -19,9 +19,9 @@ import orjson
 
 from pixir_actors.actors.messages import Submit
 from pixir_actors.channel.frame import FrameType, header
-from pixir_actors.core.payload import Text
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
+from pixir_actors.core.text import Piece, parts_of
 from pixir_actors.errors import InvalidRequest, InvalidSettings
 from pixir_actors.settings import Settings
 
@@ -29,8 +29,8 @@ _LENGTHS: Final = struct.Struct("!II")
 _KNOWN_SETTINGS: Final = 64
 
 
-def submission_frame(submit: Submit) -> tuple[bytes, Text] | None:
-    """Return a `Submit` as a frame in two parts, the second of which is its body; its channel is the one that it goes over.
+def submission_frame(submit: Submit) -> tuple[Piece, ...] | None:
+    """Return a `Submit` as a frame in parts, those of its body last; its channel is the one that it goes over.
 
     None for what JSON cannot say, as a path that is not Unicode: such a one travels as a message.
     """
@@ -44,7 +44,7 @@ def submission_frame(submit: Submit) -> tuple[bytes, Text] | None:
         return None
     body = submit.body.reveal()
     front = b"".join((_LENGTHS.pack(len(head), len(settings)), head, settings))
-    return header(FrameType.SUBMIT, submit.request_id, len(front) + len(body)) + front, body
+    return header(FrameType.SUBMIT, submit.request_id, len(front) + len(body)) + front, *parts_of(body)
 
 
 def submission_from(payload: bytes | bytearray, *, request_id: int, channel: str) -> Submit:

@@ -9,8 +9,8 @@ from typing import Final
 from pixir_actors.actors.intake import parse_events
 from pixir_actors.actors.watch import Watch
 from pixir_actors.core import inputs
-from pixir_actors.core.payload import Text
 from pixir_actors.core.state import Via
+from pixir_actors.core.text import Text
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from pixir_actors.channel.exchange import Channel
 from pixir_actors.channel.frame import Decoder
+from pixir_actors.core.text import Piece
 
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _AT_ONCE: Final = 8
@@ -33,7 +34,7 @@ class Line:
     channel: Channel | None = None
     reading: bool = True
     writing: bool = False
-    outgoing: deque[tuple[Sequence[bytes | bytearray], list[int]]] = field(default_factory=deque, repr=False)
+    outgoing: deque[tuple[Sequence[Piece], list[int]]] = field(default_factory=deque, repr=False)
 
     def write(self) -> bool:
         """Write what the kernel takes now, but not for long; say whether that was all."""
@@ -56,11 +57,11 @@ class Line:
         return not self.outgoing
 
 
-def _behind(parts: Sequence[bytes | bytearray], count: int) -> Sequence[bytes | bytearray | memoryview]:
+def _behind(parts: Sequence[Piece], count: int) -> Sequence[Piece]:
     """Return what is left of the parts when so many bytes have been taken."""
     if not count:
         return parts
-    left: list[bytes | bytearray | memoryview] = []
+    left: list[Piece] = []
     for part in parts:
         if count < len(part):
             left.append(memoryview(part)[count:])

@@ -24,6 +24,7 @@ from pixir_actors.channel.exchange import Channel, Exchange, ListenerClosed
 from pixir_actors.channel.frame import MAX_PAYLOAD, ChannelProtocolError, Decoder, Frame, FrameType, hello, hello_from
 from pixir_actors.channel.inbox import Inbox, call
 from pixir_actors.channel.line import Line
+from pixir_actors.core.text import Piece
 from pixir_actors.errors import SystemStartFailed
 
 _BACKLOG: Final = 1024
@@ -108,7 +109,7 @@ class Listener:
         self._exchange.check_process()
         return self._exchange.connected(connection_id)
 
-    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: Piece, request_id: int = 0) -> bool:
         """Send an encoded frame to a connection, whole or in its parts.
 
         Never blocks: what the channel does not take at once the listener's thread writes. What is on its way when the

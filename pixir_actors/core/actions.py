@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pixir_actors.core.payload import Text
 from pixir_actors.core.server_event import Tag
 from pixir_actors.core.state import Via
+from pixir_actors.core.text import Text
 from pixir_actors.errors import Failure
 
 

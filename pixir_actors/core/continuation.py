@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from pixir_actors.core.payload import Payload, Text, continues_itself, encode
+from pixir_actors.core.payload import Grown, Payload, Whole, bracket, continues_itself, encode
+from pixir_actors.core.text import Text, is_large, spliced
 
 
 class ResetReason(StrEnum):
@@ -94,13 +95,14 @@ class Plan:
     uses_previous_id: bool
 
 
-def plan(continuation: Continuation, payload: Payload, body: Text) -> Plan:
+def plan(continuation: Continuation, payload: Payload, body: Whole, grown: Grown | None = None) -> Plan:
     """Decide between delta and full replay; first match wins, as in C25.
 
     Args:
         continuation: What the provider remembers on this socket.
         payload: The full payload.
         body: The same, encoded: a full replay sends these very bytes.
+        grown: How it goes on from the one before it, where that is known: a large delta sends these very bytes, too.
     """
     if continues_itself(payload):
         return Plan(body, False, ResetReason.CALLER_CONTINUATION, "previous_response_id" in payload)
@@ -109,7 +111,28 @@ def plan(continuation: Continuation, payload: Payload, body: Text) -> Plan:
         return Plan(body, False, decided, False)
     assert isinstance(continuation, Anchor)
     wire = payload | {"input": decided, "previous_response_id": continuation.response_id}
-    return Plan(encode(wire), True, None, True)
+    cut = None if grown is None else _cut(continuation, wire, payload["input"], body, grown)
+    return Plan(encode(wire) if cut is None else cut, True, None, True)
+
+
+def _cut(anchor: Anchor, wire: Payload, items: list[Any], body: Whole, grown: Grown) -> Text | None:
+    """Return the text of a large delta, with its items as they stand in the body, which need not be written again then.
+
+    None where it is not large, or where it is not certain at which byte the items begin.
+    """
+    covered, new = len(anchor.input), len(wire["input"])
+    if grown.known != covered or not is_large(grown.end - grown.at):
+        return None
+    at = grown.at
+    if echo := items[covered : len(items) - new]:
+        written = orjson.dumps(echo)[1:-1] + b","
+        if body[at : at + len(written)] != written:
+            return None
+        at += len(written)
+    empty = wire | {"input": []}
+    around = encode(empty)
+    middle = bracket(empty, around)
+    return spliced(around[:middle], memoryview(body)[at : grown.end], around[middle:])
 
 
 def delta(anchor: Anchor, payload: Payload) -> list[Any] | ResetReason:

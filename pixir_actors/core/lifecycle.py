@@ -350,7 +350,7 @@ def _plan(conn: Connection, turn: Turn) -> Plan:
         uses_id = request.payload.get("previous_response_id") is not None
         reason = None if turn.fallback_reason is None else ResetReason.SOCKET_CLOSED
         return Plan(http_body(request.payload), False, reason, uses_id)
-    decided = plan(conn.continuation, request.payload, request.body)
+    decided = plan(conn.continuation, request.payload, request.body, request.grown)
     if request.purpose is Purpose.PREFILL:
         return replace(decided, wire=prefill(request.payload))
     return decided

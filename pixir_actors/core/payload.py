@@ -11,12 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from pixir_actors.core.text import Pieces, Text, spliced
 from pixir_actors.errors import InvalidRequest
 
 Payload = dict[str, Any]
-Text = bytes | bytearray
-"""An encoded payload. One that came as a large frame is a `bytearray`, which it was read into; nobody changes it, but
-for a moment `_between`."""
+Whole = bytes | bytearray
 
 OWN_CONTINUATION: Final = ("previous_response_id", "conversation")
 """Fields by which a caller continues by itself. Such a body is sent as it is and never replayed."""
@@ -24,7 +23,22 @@ WEBSOCKET_ONLY: Final = ("type", "stream_id")
 """Fields of the WebSocket's envelope, which an HTTP endpoint does not know."""
 
 _ENVELOPE: Final = b'"type":"response.create","store":false}'
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TOUCHED: Final = frozenset({"type", "store", "stream", *OWN_CONTINUATION})
+
+
+class Grown(NamedTuple):
+    """How a body goes on from the one before it.
+
+    Attributes:
+        known: The items that were there already.
+        at: Where in the text the first new one begins.
+        end: Where the last one ends.
+    """
+
+    known: int
+    at: int
+    end: int
 
 
 class Parsed(NamedTuple):
@@ -34,11 +48,13 @@ class Parsed(NamedTuple):
         payload: Decoded. Never changed: the next one may share its items.
         text: Encoded.
         items_end: Where in the text the input's last item ends, 0 where that is not known: the text is not as we write it.
+        grown: Where only what is new was read, how that stands in the text.
     """
 
     payload: Payload
-    text: Text
+    text: Whole
     items_end: int
+    grown: Grown | None = None
 
     def __repr__(self) -> str:
         return f"Parsed(<{len(self.text)} bytes>)"
@@ -56,7 +72,7 @@ def full_text(body: bytes, names: Collection[str] | None = None) -> Text:
     """
     if not is_ready(names):
         return parse(body).text
-    return b"".join((memoryview(body)[:-1], b"," if names else b"", _ENVELOPE))
+    return spliced(memoryview(body)[:-1], b"," if names else b"", _ENVELOPE)
 
 
 def is_ready(names: Collection[str] | None) -> bool:
@@ -79,6 +95,8 @@ def parse(body: Text, before: Parsed | None = None) -> Parsed:
     Raises:
         InvalidRequest: The body is not a JSON object in UTF-8, or nested too deeply.
     """
+    if isinstance(body, Pieces):  # from an actor in the same process: nobody had to pickle it
+        body = bytes(body)
     grown = None if before is None else _grown(body, before)
     if grown is not None:
         return grown
@@ -112,13 +130,18 @@ def _items_end(payload: Payload, text: bytes) -> int:
     items = payload.get("input")
     if not isinstance(items, list) or not items:
         return 0
+    return bracket(payload, text)
+
+
+def bracket(payload: Payload, text: bytes) -> int:
+    """Return where the bracket at the end of the input stands in the text that `encode` made of a payload with a list."""
     names = list(payload)
     behind = {name: payload[name] for name in names[names.index("input") + 1 :]}
-    # The bracket of the list; then the fields with a comma in front, where there are any, in place of their brace.
+    # The fields with a comma in front, where there are any, in place of their brace.
     return len(text) - 1 - (len(encode(behind)) if behind else 1)
 
 
-def _grown(body: Text, before: Parsed) -> Parsed | None:
+def _grown(body: Whole, before: Parsed) -> Parsed | None:
     """Return the payload of a body that is an earlier one with new items at the end of its input, and no other change.
 
     None for all others, which have to be parsed as a whole. What has been read is proven to be the same by its bytes. What
@@ -133,16 +156,23 @@ def _grown(body: Text, before: Parsed) -> Parsed | None:
     try:
         items = _between(body, end, len(body) - behind)
         for item in items:
-            orjson.dumps([[item]])  # as in `parse`, and as deep as it stands there
+            if not _is_flat(item):
+                orjson.dumps([[item]])  # as in `parse`, and as deep as it stands there
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not items:
         return None
-    payload = before.payload | {"input": before.payload["input"] + items}
-    return Parsed(payload, body, len(body) - behind)
+    known = before.payload["input"]
+    payload = before.payload | {"input": known + items}
+    return Parsed(payload, body, len(body) - behind, Grown(len(known), end + 1, len(body) - behind))
 
 
-def _between(body: Text, comma: int, bracket: int) -> list[Any]:
+def _is_flat(item: Any) -> bool:
+    """Say whether nothing in an item is nested, so that it can be written for certain: writing it costs more."""
+    return isinstance(item, dict) and _SCALARS.issuperset(map(type, item.values()))
+
+
+def _between(body: Whole, comma: int, bracket: int) -> list[Any]:
     """Return the items between a comma and the bracket that ends their list.
 
     Raises:
@@ -160,7 +190,7 @@ def _between(body: Text, comma: int, bracket: int) -> list[Any]:
     return items
 
 
-def _decode(body: Text) -> Any:
+def _decode(body: Whole) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pixir_actors.core.backoff import CLOSED, Backoff
 from pixir_actors.core.continuation import FRESH, Cold, Continuation, Plan, ResetReason
-from pixir_actors.core.payload import Payload, Text
+from pixir_actors.core.payload import Grown, Payload, Whole
 from pixir_actors.core.server_event import Rejection, Tag
 from pixir_actors.settings import Settings
 
@@ -70,11 +70,12 @@ class TurnRequest:
         jitter: Uniform sample in [0, 1), drawn for this request.
         bearer: Digest of its Authorization header's value, to see whether a socket was opened with an older one.
         purpose: What it is for.
+        grown: How its body goes on from the one before it, where that is known.
     """
 
     request_id: Any
     payload: Payload = field(repr=False)
-    body: Text = field(repr=False)
+    body: Whole = field(repr=False)
     endpoint: str = field(repr=False)
     fingerprint: str = field(repr=False)
     key: str = field(repr=False)
@@ -83,6 +84,7 @@ class TurnRequest:
     jitter: float
     bearer: str = field(default="", repr=False)
     purpose: Purpose = Purpose.RUN
+    grown: Grown | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.inbox import Loss
 from pixir_actors.channel.listener import Listener
+from pixir_actors.core.text import Piece
 from pixir_actors.dispatch.questions import Questions
 
 
@@ -86,7 +87,7 @@ class Link(Protocol):
     def connected(self, connection_id: str) -> bool:
         """Say whether that connection is known to be alive without asking."""
 
-    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: Piece, request_id: int = 0) -> bool:
         """Send an encoded frame, whole or in its parts, over the connection's channel; False where there is none.
 
         Never blocks.
@@ -136,7 +137,7 @@ class RemoteLink(Questions):
     def connected(self, connection_id: str) -> bool:
         return self._listener.connected(connection_id)
 
-    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: Piece, request_id: int = 0) -> bool:
         return self._listener.send(connection_id, *parts, request_id=request_id)
 
     def met(self, connection_id: str, address: Any) -> None:

@@ -14,6 +14,7 @@ from thespian.actors import ActorExitRequest
 from pixir_actors.actors.messages import Batch, BatchAck, answers
 from pixir_actors.channel.frame import Frame
 from pixir_actors.channel.inbox import Loss
+from pixir_actors.core.text import Piece
 from pixir_actors.dispatch.link import Source
 from pixir_actors.dispatch.questions import ASK_SLICE, supervisor_of
 from pixir_actors.errors import PixirError
@@ -75,7 +76,7 @@ class LocalLink:
     def connected(self, connection_id: str) -> bool:
         return False  # asking costs next to nothing here
 
-    def send(self, connection_id: str, *parts: bytes | bytearray, request_id: int = 0) -> bool:
+    def send(self, connection_id: str, *parts: Piece, request_id: int = 0) -> bool:
         return False  # there are no channels here
 
     def met(self, connection_id: str, address: Any) -> None:

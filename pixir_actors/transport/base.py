@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.text import Text
 from pixir_actors.errors import Details, ErrorCode
 
 
@@ -91,7 +92,7 @@ class Transport(Protocol):
     def limit(self, max_message_bytes: int) -> None:
         """Bound each incoming message from now on: a socket serves requests with limits of their own."""
 
-    def send_text(self, data: bytes | bytearray) -> Fault | None:
+    def send_text(self, data: Text) -> Fault | None:
         """Buffer one text message and write as much of it as the socket takes."""
 
     def ping(self, payload: bytes) -> Fault | None:

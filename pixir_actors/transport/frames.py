@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 from websocket import ABNF, WebSocketProtocolException
 
+from pixir_actors.core.text import Piece, Pieces, Text, parts_of
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Fault
 from pixir_actors.transport.faults import Refused, protocol_error
@@ -25,7 +27,8 @@ CLOSE: Final = ABNF.OPCODE_CLOSE
 PING: Final = ABNF.OPCODE_PING
 PONG: Final = ABNF.OPCODE_PONG
 MAX_CONTROL_PAYLOAD: Final = 125
-_FIRST_PART: Final = 64 * 1024
+_CHUNK: Final = 64 * 1024
+"""Bytes of a frame that are masked at once; a multiple of the key's four."""
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
 _OPCODE: Final = 0x0F
@@ -185,8 +188,20 @@ class MessageReader:
         return TEXT, message
 
 
-def frame(opcode: int, payload: bytes | bytearray) -> tuple[bytes | memoryview, ...]:
-    """Return one whole client frame, masked; a large one in two parts, which saves a copy."""
+class ClientFrame(NamedTuple):
+    """One whole frame, masked while it is taken: a large one is never there as a whole, in memory that nobody has touched.
+
+    Attributes:
+        size: Bytes on the wire.
+        chunks: They, in pieces of about 64 kB.
+    """
+
+    size: int
+    chunks: Iterator[bytes]
+
+
+def frame(opcode: int, payload: Text) -> ClientFrame:
+    """Return one frame of a client. Its payload must stay as it is until the last chunk was taken."""
     size, key = len(payload), os.urandom(4)
     if size < 126:
         head = struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key)
@@ -194,5 +209,30 @@ def frame(opcode: int, payload: bytes | bytearray) -> tuple[bytes | memoryview, 
         head = struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key)
     else:
         head = struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key)
-    body = masked(payload, key)
-    return (head + body,) if size <= _FIRST_PART else (head + body[:_FIRST_PART], memoryview(body)[_FIRST_PART:])
+    if size <= _CHUNK:
+        whole = bytes(payload) if isinstance(payload, Pieces) else payload
+        return ClientFrame(len(head) + size, iter((head + masked(whole, key),)))
+    return ClientFrame(len(head) + size, _masked_chunks(head, parts_of(payload), key))
+
+
+def _masked_chunks(head: bytes, parts: tuple[Piece, ...], key: bytes) -> Iterator[bytes]:
+    for chunk in _chunks(parts):
+        yield head + masked(chunk, key)
+        head = b""
+
+
+def _chunks(parts: tuple[Piece, ...]) -> Iterator[Piece]:
+    """Yield parts in pieces of one size, but for the last: each begins with the key's first byte."""
+    held: list[Piece] = []
+    missing = _CHUNK
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            held.append(left[:missing])
+            missing -= len(held[-1])
+            left = left[len(held[-1]) :]
+            if not missing:
+                yield held[0] if len(held) == 1 else b"".join(held)
+                held, missing = [], _CHUNK
+    if held:
+        yield b"".join(held)

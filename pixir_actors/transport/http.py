@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pixir_actors.core.secret import Secret
+from pixir_actors.core.text import Text
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.answer import refusal, texts
 from pixir_actors.transport.base import Fault, Received, Target, Transport
@@ -139,7 +140,7 @@ class HttpTransport:
     def limit(self, max_message_bytes: int) -> None:
         """Do nothing: it was opened for the one request that it serves, with the limit of that."""
 
-    def send_text(self, data: bytes | bytearray) -> Fault | None:
+    def send_text(self, data: Text) -> Fault | None:
         """Start the exchange; `data` is the body of the POST. Called once."""
         with self._changed:
             if self._closed or self._started:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
-Mask = Callable[[bytes | bytearray, bytes], bytes]
+from pixir_actors.core.text import Piece
+
+Mask = Callable[[Piece, bytes], bytes]
 """Takes a payload and a key of four bytes."""
 
 
@@ -22,7 +24,7 @@ def _masked_by(key: int) -> bytes:
 _MASKED_BY: Final = b"".join(map(_masked_by, range(256)))
 
 
-def translated(payload: bytes | bytearray, key: bytes) -> bytes:
+def translated(payload: Piece, key: bytes) -> bytes:
     """Return the payload masked, in Python: the bytes that one byte of the key masks are translated at once.
 
     As one large number, in pieces that stay in the cache, it takes a fifth longer; by `ABNF.format` twice as long.

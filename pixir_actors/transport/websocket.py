@@ -13,11 +13,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from pixir_actors.core.text import Text
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Connector, Fault, Received, Target, Transport
 from pixir_actors.transport.connector import HelperThread
 from pixir_actors.transport.faults import Refused, broken
-from pixir_actors.transport.frames import CLOSE, PING, PONG, TEXT, MessageReader, frame
+from pixir_actors.transport.frames import CLOSE, PING, PONG, TEXT, ClientFrame, MessageReader, frame
 
 READ_BYTES: Final = 64 * 1024
 NO_STATUS: Final = 1005
@@ -56,7 +57,8 @@ class WebSocketTransport:
         sock.setblocking(False)
         self._sock = sock
         self._reader = MessageReader(max_message_bytes)
-        self._outbound: deque[memoryview] = deque()  # frames, a large one in two parts; of the first what is left of it
+        self._outbound: deque[ClientFrame] = deque()  # the first one may have begun
+        self._front = memoryview(b"")  # what of it was masked and not written
         self._pending = 0
         self._written = 0
         self._pong_waits = False  # the last of `_outbound` is a pong
@@ -101,7 +103,7 @@ class WebSocketTransport:
         """Bound each incoming message from now on; see `Transport.limit`."""
         self._reader.limit(max_message_bytes)
 
-    def send_text(self, data: bytes | bytearray) -> Fault | None:
+    def send_text(self, data: Text) -> Fault | None:
         """Buffer one text message; see `Transport.send_text`."""
         return self._send(TEXT, data)
 
@@ -133,6 +135,7 @@ class WebSocketTransport:
             self._write()
         self._end = self._end or Fault(ErrorCode.WEBSOCKET_READ_FAILED, {"reason": "closed"})
         self._outbound.clear()
+        self._front = memoryview(b"")
         with suppress(OSError):
             # Ends the connection even if a forked process has a copy of the descriptor.
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -189,28 +192,26 @@ class WebSocketTransport:
         # RFC 6455 5.5.3: only the latest ping needs an answer, so a server that pings and does not read takes no memory.
         # What stands in front may be written in part, or be known to TLS: it stays.
         if self._pong_waits and len(self._outbound) > 1:
-            self._pending -= len(self._outbound.pop())
+            self._pending -= self._outbound.pop().size
         self._send(PONG, payload)
         self._pong_waits = bool(self._outbound)
 
-    def _send(self, opcode: int, payload: bytes | bytearray) -> Fault | None:
+    def _send(self, opcode: int, payload: Text) -> Fault | None:
         if self._end is None and self._write_fault is None:
             self._enqueue(opcode, payload)
             self._write()
         return self._end or self._write_fault
 
-    def _enqueue(self, opcode: int, payload: bytes | bytearray) -> None:
-        for part in frame(opcode, payload):
-            self._outbound.append(memoryview(part))
-            self._pending += len(part)
+    def _enqueue(self, opcode: int, payload: Text) -> None:
+        self._outbound.append(frame(opcode, payload))
+        self._pending += self._outbound[-1].size
         self._pong_waits = False
 
     def _write(self) -> None:
         """Write from the front. TLS demands the same bytes again after a full socket; the front is just that."""
-        while self._outbound:
-            front = self._outbound[0]
+        while self._front or self._next_chunk():
             try:
-                count = self._sock.send(front)
+                count = self._sock.send(self._front)
             except _WOULD_BLOCK:
                 return
             except OSError as error:
@@ -218,10 +219,15 @@ class WebSocketTransport:
                 return
             self._written += count
             self._pending -= count
-            if count == len(front):
-                self._outbound.popleft()
-            else:
-                self._outbound[0] = front[count:]
+            self._front = self._front[count:]
+
+    def _next_chunk(self) -> bool:
+        while self._outbound:
+            if chunk := next(self._outbound[0].chunks, b""):
+                self._front = memoryview(chunk)
+                return True
+            self._outbound.popleft()
+        return False
 
 
 def _closed_by_server(payload: bytes) -> Fault:

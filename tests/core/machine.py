@@ -15,7 +15,7 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core import server_event
 from pixir_actors.core.continuation import ResetReason
 from pixir_actors.core.lifecycle import transition
-from pixir_actors.core.payload import parse
+from pixir_actors.core.payload import Parsed, full_text, parse
 from pixir_actors.core.server_event import ServerEvent, Stage
 from pixir_actors.core.state import Connection, TurnRequest
 from pixir_actors.errors import ErrorCode, Failure
@@ -90,6 +90,7 @@ class Machine:
         self.actions: list[act.Action] = []
         self.last: list[act.Action] = []
         self._submitted = 0
+        self._parsed: Parsed | None = None  # as a connection's intake has it
         self.feed(put.Begun())
 
     # What happens to it
@@ -105,7 +106,7 @@ class Machine:
         options = {name: fields.pop(name) for name in list(fields) if name in Settings.__dataclass_fields__}
         known = {name: fields.pop(name) for name in list(fields) if name in TurnRequest.__dataclass_fields__}
         content = {"model": model, "input": list(items) if isinstance(items, (list, tuple)) else items, **fields}
-        payload, text, _ = parse(orjson.dumps(content) if body is None else body)
+        parsed = self._parsed = parse(full_text(orjson.dumps(content)) if body is None else body, self._parsed)
         values: dict[str, Any] = {
             "request_id": f"r{self._submitted}",
             "endpoint": URL,
@@ -115,7 +116,8 @@ class Machine:
             "received_at": self.now,
             "jitter": 0.0,
         }
-        request = TurnRequest(**{**values, "payload": payload, "body": text, **known})
+        read = {"payload": parsed.payload, "body": parsed.text, "grown": parsed.grown}
+        request = TurnRequest(**{**values, **read, **known})
         self.feed(put.Submitted(request))
         return str(request.request_id)
 
@@ -195,7 +197,7 @@ class Machine:
 
     @property
     def wires(self) -> list[dict[str, Any]]:
-        return [orjson.loads(send.data) for send in self.find(act.Send)]
+        return [orjson.loads(bytes(send.data)) for send in self.find(act.Send)]
 
     @property
     def wire(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from pixir_actors.core.continuation import (
     same_json,
     text_message,
 )
+from pixir_actors.core.payload import full_text, parse
+from pixir_actors.core.text import parts_of
 from tests.core.machine import assistant, user
 
 ONE, TWO = user("one"), user("two")
@@ -125,6 +127,74 @@ def test_other_fields_do_not_decide_and_are_sent_in_full(field: str) -> None:  #
 
     assert decided.attempted
     assert orjson.loads(decided.wire)[field] == "changed"
+
+
+LARGE = user("x" * 70_000)
+CUT: dict[str, tuple[Items, Items, list[Any]]] = {
+    # input of the turn before, its output, and what comes behind it: the echo, and what is new
+    "behind its echo": ([ONE], [SAID], [SAID, LARGE, TWO]),
+    "its echo is two items": ([ONE], [CALL, SAID], [CALL, SAID, LARGE]),
+    "its echo is in part": ([ONE], [THOUGHT, SAID], [SAID, LARGE]),
+    "its echo has another order": ([ONE], [SAID], [dict(reversed(SAID.items())), LARGE]),
+    "no output": ([ONE], [], [LARGE, {"n": [1, "ü"]}, 5]),
+    "no echo of what may be dropped": ([ONE, TWO], [THOUGHT], [LARGE]),
+}
+BEHIND = [{}, {"tools": [{"type": "x"}], "reasoning": {"a": []}}]
+
+
+@pytest.mark.parametrize("behind", BEHIND, ids=["last", "with fields behind"])
+@pytest.mark.parametrize(("first", "output", "more"), CUT.values(), ids=CUT)
+def test_a_large_delta_goes_out_as_it_stands_in_the_body(
+    first: Items, output: Items, more: Items, behind: dict[str, Any]
+) -> None:
+    before = parse(full_text(orjson.dumps({"model": "gpt", "input": first} | behind)))
+    now = parse(full_text(orjson.dumps({"model": "gpt", "input": first + more} | behind)), before)
+    continuation = after_response(before.payload, "resp_1", output)
+
+    cut = plan(continuation, now.payload, now.text, now.grown)
+
+    written = plan(continuation, now.payload, now.text)
+    assert cut == written
+    assert written.attempted
+    assert isinstance(written.wire, bytes)
+    whole = [part.obj for part in parts_of(cut.wire) if isinstance(part, memoryview) and len(part) > 70_000]
+    assert [each is now.text for each in whole] == [True]
+
+
+SPACED = orjson.dumps(SAID).replace(b":", b": ")
+WRITTEN: dict[str, tuple[Items, bytes]] = {
+    "it is small": ([SAID], orjson.dumps(SAID) + b", " + orjson.dumps(TWO)),
+    "its echo is written otherwise": ([SAID], SPACED + b"," + orjson.dumps(LARGE)),
+    "a blank stands in front of its echo": ([SAID], b" " + orjson.dumps(SAID) + b"," + orjson.dumps(LARGE)),
+    "a blank stands behind its echo": ([SAID], orjson.dumps(SAID) + b" ," + orjson.dumps(LARGE)),
+}
+
+
+@pytest.mark.parametrize(("output", "more"), WRITTEN.values(), ids=WRITTEN)
+def test_a_delta_is_written_anew_where_it_is_small_or_not_certain_where_it_begins(output: Items, more: bytes) -> None:
+    before = parse(full_text(orjson.dumps({"model": "gpt", "input": [ONE]})))
+    now = parse(bytes(before.text).replace(b"]", b"," + more + b"]", 1), before)
+    assert now.grown is not None
+    continuation = after_response(before.payload, "resp_1", output)
+
+    decided = plan(continuation, now.payload, now.text, now.grown)
+
+    assert isinstance(decided.wire, bytes)
+    assert decided == plan(continuation, now.payload, now.text)
+    assert decided.attempted
+
+
+def test_a_body_that_goes_on_from_another_one_than_the_provider_knows_is_written_anew() -> None:
+    """As behind a request that failed: what is new in the text is not all that is new to the provider."""
+    known = parse(full_text(orjson.dumps({"model": "gpt", "input": [ONE]})))
+    failed = parse(full_text(orjson.dumps({"model": "gpt", "input": [ONE, SAID, TWO]})), known)
+    now = parse(full_text(orjson.dumps({"model": "gpt", "input": [ONE, SAID, TWO, LARGE]})), failed)
+    continuation = after_response(known.payload, "resp_1", [SAID])
+
+    decided = plan(continuation, now.payload, now.text, now.grown)
+
+    assert orjson.loads(bytes(decided.wire))["input"] == [TWO, LARGE]
+    assert isinstance(decided.wire, bytes)
 
 
 @pytest.mark.parametrize(("field", "used"), [("previous_response_id", True), ("conversation", False)])

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixir_actors.core.payload import Parsed, Text, continues_itself, full_text, http_body, parse, prefill
+from pixir_actors.core.payload import Parsed, Whole, continues_itself, full_text, http_body, parse, prefill
+from pixir_actors.core.text import Pieces, parts_of
 from pixir_actors.errors import ErrorCode, InvalidRequest
 
 ENVELOPE = {"type": "response.create", "store": False}
@@ -81,14 +82,14 @@ def test_the_payload_is_the_body_in_its_envelope(body: dict[str, object], rest: 
     if continues_itself(body) and "store" not in rest:
         del expected["store"]
 
-    payload, text, _ = parse(orjson.dumps(body))
+    payload, text, *_ = parse(orjson.dumps(body))
 
     assert payload == expected
     assert orjson.loads(text) == expected
 
 
 def test_a_body_that_continues_itself_and_says_nothing_of_store_gets_none() -> None:
-    payload, _, _ = parse(b'{"previous_response_id": "resp_9"}')
+    payload, *_ = parse(b'{"previous_response_id": "resp_9"}')
 
     assert payload == {"type": "response.create", "previous_response_id": "resp_9"}
 
@@ -108,7 +109,7 @@ def test_a_body_continues_itself_by_an_id_or_a_conversation(payload: dict[str, o
 
 
 def test_a_text_outlives_the_round_trip_unchanged() -> None:
-    payload, text, _ = parse('{"model":"gpt","input":"Grüße 👋\\u0000","n":[1,1.5,true,null]}'.encode())
+    payload, text, *_ = parse('{"model":"gpt","input":"Grüße 👋\\u0000","n":[1,1.5,true,null]}'.encode())
 
     assert orjson.loads(text) == payload
     assert payload["input"] == "Grüße 👋\0"
@@ -122,7 +123,7 @@ IN_FORM = {
 
 @pytest.mark.parametrize("body", IN_FORM.values(), ids=IN_FORM)
 def test_a_body_that_is_in_form_already_is_its_own_text(body: bytes) -> None:
-    payload, text, _ = parse(body)
+    payload, text, *_ = parse(body)
 
     assert text is body
     assert payload == orjson.loads(body)
@@ -140,14 +141,14 @@ def test_a_body_nested_too_deep_to_be_written_is_refused(fields: bytes, levels: 
 
 
 def test_a_warm_up_is_the_request_without_an_answer_wanted() -> None:
-    payload, _, _ = parse(b'{"model": "gpt", "input": [1]}')
+    payload, *_ = parse(b'{"model": "gpt", "input": [1]}')
 
     assert orjson.loads(prefill(payload)) == payload | {"generate": False}
     assert "generate" not in payload
 
 
 def test_over_http_nothing_of_the_websockets_envelope_goes_out() -> None:
-    payload, _, _ = parse(b'{"type": "response.create", "stream_id": "main", "model": "gpt", "input": [1]}')
+    payload, *_ = parse(b'{"type": "response.create", "stream_id": "main", "model": "gpt", "input": [1]}')
 
     assert orjson.loads(http_body(payload)) == {"store": False, "stream": True, "model": "gpt", "input": [1]}
     assert payload["type"] == "response.create"
@@ -208,7 +209,7 @@ WHOLE = {
 }
 
 
-def outcome(text: Text, before: Parsed | None) -> object:
+def outcome(text: Whole, before: Parsed | None) -> object:
     """Return what is read, which is the same in a place of its own, and leaves that as it was."""
     found, place = read(text, before), bytearray(text)
     assert read(place, before) == found
@@ -216,11 +217,51 @@ def outcome(text: Text, before: Parsed | None) -> object:
     return found
 
 
-def read(text: Text, before: Parsed | None) -> object:
+def read(text: Whole, before: Parsed | None) -> object:
     try:
         return parse(text, before)[:2]
     except InvalidRequest as refused:
         return str(refused)
+
+
+@pytest.mark.parametrize("place", [bytes, bytearray])
+@pytest.mark.parametrize("new", [["c"], [{"n": [1]}, "c", "Grüße"]], ids=["one", "some"])
+@pytest.mark.parametrize("behind", [{}, {"tools": [{"t": [1]}], "n": 1}], ids=["last", "with fields behind"])
+def test_it_is_known_where_what_is_new_stands(place: type[bytes], new: list[Any], behind: dict[str, Any]) -> None:
+    before = parse(body("a", ["b"], **behind))
+    now = parse(place(body("a", ["b"], *new, **behind)), before)
+
+    assert before.grown is None  # read as a whole
+    assert now.grown is not None
+    assert now.grown.known == 2
+    assert now.text[now.grown.at : now.grown.end] == orjson.dumps(new)[1:-1]
+    assert parse(body("a", ["b"], *new, "z", **behind), now).grown == (2 + len(new), now.grown.end + 1, now.grown.end + 4)
+
+
+@pytest.mark.parametrize("item", ["text", 1, None, {}, {"a": 1, "b": None, "c": "d", "e": 1.5, "f": True}], ids=repr)
+@pytest.mark.parametrize("levels", [251, 252, 253, 300])
+def test_what_goes_on_is_as_deep_as_can_be_written(item: Any, levels: int) -> None:
+    """An item with nothing in it is not tried; one that is nested is, wherever that begins."""
+    for deep in (b"[" * levels + b"]" * levels, b'{"a":1,"b":' + b"[" * levels + b"]" * levels + b"}"):
+        grown = body("a", "b", item)[: -len(IN_ENVELOPE) - 1] + b"," + deep + b"]" + IN_ENVELOPE
+        assert outcome(grown, parse(FIRST)) == outcome(grown, None)
+
+
+def test_a_text_in_pieces_is_read_as_if_it_were_joined() -> None:
+    whole = body("a", "b", "c")
+
+    assert parse(Pieces(whole[:20], memoryview(whole)[20:])) == parse(whole)
+
+
+def test_a_large_body_is_not_copied_for_its_envelope() -> None:
+    caller = orjson.dumps({"model": "gpt", "input": ["x" * 100_000]})
+
+    text = full_text(caller, ["model", "input"])
+
+    assert bytes(text) == caller[:-1] + IN_ENVELOPE
+    front, *_ = parts_of(text)
+    assert isinstance(front, memoryview)
+    assert front.obj is caller
 
 
 def test_what_was_read_to_its_place_is_read_there() -> None:

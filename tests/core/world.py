@@ -19,9 +19,10 @@ from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
 from pixir_actors.core.deadlines import RETIRE_ANSWER_TIMEOUT, deadlines
 from pixir_actors.core.lifecycle import ALARM_SLACK, RULES, transition
-from pixir_actors.core.payload import continues_itself, parse
+from pixir_actors.core.payload import Parsed, continues_itself, full_text, parse
 from pixir_actors.core.server_event import Stage
 from pixir_actors.core.state import Connection, Phase, Purpose, State, TurnRequest, Via
+from pixir_actors.core.text import Pieces
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core import machine as say
 from tests.core import peer as model
@@ -49,6 +50,7 @@ class World:
         self.stopped = False
         self.ids = 0
         self.history: list[Any] = []
+        self.parsed: Parsed | None = None  # the body before, as a connection's intake has it
         self.warmed: dict[str, Any] | None = None  # what a warm-up said, for its first turn to say again
         self.asked = 0  # questions to the supervisor that it has not answered
         self.seen: Counter[tuple[State, type, State]] = Counter()
@@ -145,11 +147,12 @@ class World:
         assert turn.reused or peer.bearer == request.bearer
         if turn.via is Via.HTTP:
             return self._posted(send, peer)
-        wire, full = orjson.loads(send.data), request.payload
+        wire, full = orjson.loads(bytes(send.data)), request.payload
         full = full | ({"generate": False} if request.purpose is Purpose.PREFILL else {})
         own = full.get("previous_response_id")
         assert ("previous_response_id" in wire) == (turn.plan.attempted or own is not None)
         assert (peer.endpoint, peer.fingerprint) == (turn.request.endpoint, turn.request.fingerprint)
+        self.sends["cut"] += isinstance(send.data, Pieces)
         self.sends.update(model.special(turn, wire))
         if turn.plan.attempted:
             assert own is None and peer.newest is not None and wire["previous_response_id"] == peer.newest
@@ -165,7 +168,7 @@ class World:
     def _posted(self, send: act.Send, peer: Peer) -> None:
         turn = self.conn.turn
         assert turn is not None and turn.request.limits.transport in ("auto", "http")
-        wire, full = orjson.loads(send.data), turn.request.payload
+        wire, full = orjson.loads(bytes(send.data)), turn.request.payload
         assert wire == {name: value for name, value in full.items() if name != "type"} | {"stream": True}
         self.sends.update(model.special(turn, wire))
         peer.unsent, peer.history = True, full["input"]
@@ -215,14 +218,15 @@ class World:
         self.ids += 1
         if self.rng.random() < 0.1:
             self.bearer = f"bearer {self.ids}"
-        payload, body, _ = parse(orjson.dumps(self._body()))
+        parsed = self.parsed = parse(full_text(orjson.dumps(self._body())), self.parsed)
         base = self.rng.randrange(len(LIMITS)) if self.rng.random() < 0.3 else self.base
         purpose, rare = self.rng.choice(PURPOSES), self.rng.random()
-        self.warmed = payload if purpose is Purpose.PREFILL else None
+        self.warmed = parsed.payload if purpose is Purpose.PREFILL else None
         request = TurnRequest(
             request_id=f"r{self.ids}",
-            payload=payload,
-            body=body,
+            payload=parsed.payload,
+            body=parsed.text,
+            grown=parsed.grown,
             endpoint="wss://other/" if rare < 0.02 else say.URL,
             fingerprint="other" if rare > 0.98 else "who",
             key="'k'",

@@ -150,7 +150,7 @@ class _Run:
             body = encode({"model": "m", "input": items})
         except InvalidRequest:  # nested deeper than JSON is written: a caller's own problem, and its error says so
             body = encode({"model": "m", "input": []})
-        payload, text, _ = parse(body)
+        payload, text, *_ = parse(body)
         purpose = self.rng.choice((Purpose.RUN, Purpose.RUN, Purpose.RUN, Purpose.PREFILL))
         values = {"request_id": name, "endpoint": "wss://a/", "fingerprint": "f", "key": "'k'", "jitter": 0.5}
         request = TurnRequest(
@@ -176,7 +176,7 @@ class _Run:
             case act.Open():
                 yield put.Connected(action.token)
             case act.Send():
-                orjson.loads(action.data)
+                orjson.loads(bytes(action.data))
                 yield put.Sent()
             case act.Show():
                 self._frame(name, FrameType.METADATA, channel.metadata_payload(action.values))

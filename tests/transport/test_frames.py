@@ -6,17 +6,21 @@ import os
 import random
 import struct
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket import ABNF
 
+from pixir_actors.core.text import Piece, Pieces
 from pixir_actors.errors import ErrorCode
+from pixir_actors.transport import frames
 from pixir_actors.transport.base import Fault
 from pixir_actors.transport.faults import Refused
 from pixir_actors.transport.frames import FRAGMENT, MessageReader
 from pixir_actors.transport.frames import frame as client_frame
+from pixir_actors.transport.masking import translated
 from tests.transport.peer import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, frame, text
 from tests.transport.reference import FRAMES, LibraryReader
 
@@ -257,9 +261,9 @@ def test_a_message_of_one_byte_fragments_takes_little_more_memory_than_its_bytes
 
 
 def test_a_client_frame_is_masked_with_a_new_key_each_time() -> None:
-    frames = {b"".join(client_frame(TEXT, b"same")) for _ in range(8)}
-    assert len(frames) == 8
-    for data in frames:
+    made = {b"".join(client_frame(TEXT, b"same").chunks) for _ in range(8)}
+    assert len(made) == 8
+    for data in made:
         assert data[:2] == b"\x81\x84"
         assert bytes(a ^ b for a, b in zip(data[2:6], data[6:], strict=True)) == b"same"
 
@@ -267,11 +271,47 @@ def test_a_client_frame_is_masked_with_a_new_key_each_time() -> None:
 @pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 65535, 65536, 65537, 131073, 300_000])
 def test_a_client_frame_is_what_websocket_client_would_build(size: int) -> None:
     payload = os.urandom(size)
-    data = b"".join(client_frame(PING, payload))
+    data = b"".join(client_frame(PING, payload).chunks)
     key = bytes(data[-size - 4 : len(data) - size])
     built = ABNF.create_frame(payload, PING)
     built.get_mask_key = lambda _: key
     assert data == built.format()
+
+
+CUTS = [[], [0], [1], [3, 3], [65_536], [65_535, 65_537], [1, 2, 3, 131_072], [100_000, 200_000]]
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+@pytest.mark.parametrize("size", [0, 5, 65_536, 65_539, 300_000])
+def test_a_frame_of_a_text_in_pieces_is_that_of_the_text(size: int, cuts: list[int]) -> None:
+    """And wherever the pieces are cut, each byte meets its own of the key's four."""
+    payload = os.urandom(size)
+    parts = [memoryview(payload)[begin:end] for begin, end in pairwise([0, *(min(cut, size) for cut in cuts), size])]
+
+    made = client_frame(TEXT, Pieces(*parts))
+
+    data = b"".join(made.chunks)
+    assert len(data) == made.size
+    key = data[-size - 4 : len(data) - size]
+    assert translated(data[len(data) - size :], key) == payload
+
+
+def test_a_large_frame_is_masked_piece_by_piece_as_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def masks(payload: Piece, key: bytes) -> bytes:
+        sizes.append(len(payload))
+        return translated(payload, key)
+
+    monkeypatch.setattr(frames, "masked", masks)
+    made = client_frame(TEXT, bytes(1_000_000))
+    assert (made.size, sizes) == (1_000_014, [])
+
+    next(made.chunks)
+    assert sizes == [65_536]
+
+    assert sum(map(len, made.chunks)) == 1_000_014 - 14 - 65_536
+    assert sum(sizes) == 1_000_000
 
 
 # The reader beside websocket-client's own.
@@ -289,8 +329,8 @@ SAID = st.one_of(
 
 def fragmented(parts: list[bytes]) -> bytes:
     """Return one message in several frames, with a ping before each but the first."""
-    frames = [frame(CONT if n else TEXT, part, fin=n == len(parts) - 1) for n, part in enumerate(parts)]
-    return frame(PING, b"between").join(frames)
+    pieces = [frame(CONT if n else TEXT, part, fin=n == len(parts) - 1) for n, part in enumerate(parts)]
+    return frame(PING, b"between").join(pieces)
 
 
 @settings(max_examples=400, deadline=None)

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.sync.server import ServerConnection, serve
 
+from pixir_actors.core.text import Pieces
 from pixir_actors.errors import ErrorCode
 from pixir_actors.transport.base import Received
 from pixir_actors.transport.websocket import WebSocketTransport
@@ -317,10 +318,14 @@ def test_a_reader_that_is_slow_leaves_bytes_pending_and_gets_them_all_in_the_end
     assert bytes(byte ^ key[n % 4] for n, byte in enumerate(arrived[14:50_014])) == data[:50_000]
 
 
-def test_pings_under_a_full_socket_put_no_pong_into_another_frame_and_hold_no_memory(connected: Connect) -> None:
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "in pieces"])
+def test_pings_under_a_full_socket_put_no_pong_into_another_frame_and_hold_no_memory(
+    connected: Connect, in_pieces: bool
+) -> None:
     transport, server = connected(buffer=8192)
-    large = b"x" * 1_000_000
-    assert transport.send_text(large) is None
+    large = random.randbytes(1_000_000)
+    said = Pieces(large[:3], memoryview(large)[3:500_001], large[500_001:]) if in_pieces else large
+    assert transport.send_text(said) is None
     before = transport.pending_bytes()
     pings = b"".join(frame(PING, b"%03d" % n) for n in range(500))
     server.sendall(pings)
@@ -340,6 +345,21 @@ def test_pings_under_a_full_socket_put_no_pong_into_another_frame_and_hold_no_me
     assert [item for item in frames if item[0] == PONG] == [(PONG, b"499"), (PONG, b"last")]
 
 
+def test_a_pong_that_waits_gives_way_to_the_next_one(connected: Connect) -> None:
+    transport, server = connected(buffer=8192)
+    assert transport.send_text(b"x" * 1_000_000) is None
+    pending = []
+    for payload in (b"one", b"two"):
+        server.sendall(frame(PING, payload))
+        assert readable(transport.fileno(), 5)
+        transport.receive(**SLICE)
+        pending.append(transport.pending_bytes())
+
+    assert pending[0] == pending[1]
+    reader = FlushingReader(transport, server)
+    assert [read_frame(reader)[0], read_frame(reader)] == [TEXT, (PONG, b"two")]
+
+
 def test_a_pong_that_has_become_the_first_in_line_is_not_replaced(connected: Connect) -> None:
     transport, server = connected(buffer=8192)
     assert transport.send_text(b"x" * 1_000_000) is None
@@ -349,11 +369,11 @@ def test_a_pong_that_has_become_the_first_in_line_is_not_replaced(connected: Con
     while len(transport._outbound) > 1:
         server.recv(4096)
         transport.flush()
-    front = bytes(transport._outbound[0]) if transport._outbound else b""
+    front = bytes(transport._front)
     server.sendall(frame(PING, b"b"))
     assert readable(transport.fileno(), 5)
     transport.receive(**SLICE)
-    assert not front or bytes(transport._outbound[0]) == front[-len(transport._outbound[0]) :]
+    assert not front or bytes(transport._front) == front[-len(transport._front) :]
 
 
 class FlushingReader:
