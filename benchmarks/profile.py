@@ -21,7 +21,7 @@ from benchmarks.asks import AROUND, Ask
 from benchmarks.contest import server
 from benchmarks.meter import adopt_orphans, below, cpu_of, percentile, switches_of
 from benchmarks.peers.base import Peer, Record
-from benchmarks.peers.registry import CEILING, OURS, PEERS
+from benchmarks.peers.registry import CEILING, FLOOR, OURS, PEERS
 from benchmarks.server.loop import stats
 from benchmarks.table import number
 from benchmarks.tracing import Calls, may_trace, traced
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    known = [peer for peer in PEERS if peer != CEILING]
+    known = [peer for peer in PEERS if peer not in (CEILING, FLOOR)]
     parser.add_argument("--peer", choices=known, default=OURS, metavar="NAME", help=f"one of {', '.join(known)}")
     parser.add_argument("--events", type=int, default=20, help="events of a turn (default 20)")
     parser.add_argument("--turns", type=int, default=100, help="turns to measure (default 100)")

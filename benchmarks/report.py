@@ -41,6 +41,8 @@ which a delta is missing is an error.
 - `openai-agents`: `OpenAIResponsesWSModel`, given the response to continue from.
 - `pydantic-ai`: `OpenAIResponsesModel` with `openai_transport="websocket"`, which continues by itself.
 - `server's ceiling`: a bare socket that looks for the end of the answer alone.
+- `bare processes`: one for each key, as with `{OURS}`, but there is nothing in it: a fork that hands bytes to and fro, and
+  pings. What it takes is what a process per key costs, whatever is done there.
 
 In the tables, the first number is the median of the rounds. The second is `{OURS}` / that peer: the median of the ratios of
 the rounds, with the least and the most of them; where a ratio would say nothing, it is the least and the most of the values.
@@ -49,9 +51,9 @@ differ about that, it is said.
 
 Warm keys are set up anew in each of {Keys.rounds} rounds, by new processes: one key, then 100, then 1,000 in all, {WIDTH} of
 them started at once; turns and memory after each of these steps; then {SCALES["full"].idle:.0f} s in which nobody uses them,
-more than the interval of pings; then they are shut down. `{OURS}` goes through all of that alone, in one round before all
-others and in the next after them: nobody else has keys meanwhile. The others are set up one after another, and are idle at
-the same time.
+more than the interval of pings; then they are shut down. `{OURS}` goes through all of that alone, and so do bare processes,
+in one round before all others and in the next after them: nobody else has keys meanwhile. The others are set up one after
+another, and are idle at the same time.
 
 Every turn of warm keys that is measured is the second one of its conversation, so that the history is the same whatever the
 number of keys.

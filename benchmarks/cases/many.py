@@ -15,7 +15,7 @@ from benchmarks.cases.base import Case
 from benchmarks.cases.flow import TURN
 from benchmarks.meter import Cpu, available_memory, below, percentile, pss_of
 from benchmarks.peers.base import Peer, Record
-from benchmarks.peers.registry import OURS
+from benchmarks.peers.registry import FLOOR, OURS
 from benchmarks.results import Sample
 from benchmarks.scale import Scale
 from benchmarks.server.loop import stats
@@ -60,7 +60,8 @@ class Streams(Case):
 
 
 class Keys(Case):
-    """Each round sets everything up. Ours is alone: the pings of others' keys would drive its processes out of the caches.
+    """Each round sets everything up. Ours is alone, and so are bare processes: pings of others' keys would drive
+    theirs out of the caches.
 
     Whatever the count, each turn that is measured is the second one of its conversation.
     """
@@ -72,7 +73,7 @@ class Keys(Case):
     stages: ClassVar[tuple[str, ...]] = ("measure", "idle", "shut")
     at_once: ClassVar[frozenset[str]] = frozenset({"idle"})
     anew: ClassVar[bool] = True
-    alone: ClassVar[frozenset[str]] = frozenset({OURS})
+    alone: ClassVar[frozenset[str]] = frozenset({OURS, FLOOR})
 
     def __init__(self, peer: Peer, url: str, scale: Scale) -> None:
         super().__init__(peer, url, scale)

@@ -18,32 +18,46 @@ class Reader(SyncPeer[socket.socket]):
     counts = False
 
     def open(self, key: str) -> socket.socket:
-        host, port = self.url.removeprefix("ws://").partition("/")[0].split(":")
-        sock = socket.create_connection((host, int(port)), timeout=60)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        head = (b"GET /v1/responses HTTP/1.1", b"Host: localhost", b"Upgrade: websocket", b"Connection: Upgrade")
-        sock.sendall(b"\r\n".join((*head, b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: cmVhZGVycmVhZGVy", b"", b"")))
-        answered = b""
-        while not answered.endswith(b"\r\n\r\n"):
-            answered += sock.recv(4096)
-        return sock
+        return connected(self.url)
 
     def turn(self, conversation: socket.socket, ask: Ask, seen: Seen) -> None:
         conversation.sendall(masked(orjson.dumps({"type": "response.create", "model": MODEL, "input": ask.input()})))
-        end = b""
-        while not end.endswith(END):
-            data = conversation.recv(1 << 20)
-            if not data:
-                raise ConnectionResetError("the server has closed the connection")
-            if not end:
-                seen("")
-            end = (end + data[-len(END) :])[-len(END) :]
+        read_answer(conversation, seen)
 
     def forget(self, conversation: socket.socket) -> None:
         pass  # it remembers none
 
     def end(self, conversation: socket.socket) -> None:
         conversation.close()
+
+
+def connected(url: str) -> socket.socket:
+    """Return a socket to the server that speaks WebSocket."""
+    host, port = url.removeprefix("ws://").partition("/")[0].split(":")
+    sock = socket.create_connection((host, int(port)), timeout=60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    head = (b"GET /v1/responses HTTP/1.1", b"Host: localhost", b"Upgrade: websocket", b"Connection: Upgrade")
+    sock.sendall(b"\r\n".join((*head, b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: cmVhZGVycmVhZGVy", b"", b"")))
+    answered = b""
+    while not answered.endswith(b"\r\n\r\n"):
+        answered += sock.recv(4096)
+    return sock
+
+
+def read_answer(sock: socket.socket, seen: Seen) -> None:
+    """Read up to the end of an answer.
+
+    Raises:
+        ConnectionResetError: There is none.
+    """
+    end = b""
+    while not end.endswith(END):
+        data = sock.recv(1 << 20)
+        if not data:
+            raise ConnectionResetError("the server has closed the connection")
+        if not end:
+            seen("")
+        end = (end + data[-len(END) :])[-len(END) :]
 
 
 def masked(payload: bytes) -> bytes:

@@ -51,6 +51,7 @@ OURS: Final = "pixir_actors"
 PLAIN: Final = "websocket-client"
 SDK: Final = "openai"
 CEILING: Final = "server's ceiling"
+FLOOR: Final = "bare processes"
 
 PEERS: Final = {
     OURS: Entry(("ours", "Actors")),
@@ -61,4 +62,5 @@ PEERS: Final = {
     "openai-agents": Entry(("openai_agents", "Agents"), "openai-agents"),
     "pydantic-ai": Entry(("pydantic_ai", "PydanticAi"), "pydantic-ai-slim"),
     CEILING: Entry(("reader", "Reader"), None, frozenset({"burst", "turns"})),
+    FLOOR: Entry(("bare", "Bare"), None, frozenset({"keys"})),
 }

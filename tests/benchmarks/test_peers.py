@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from benchmarks.asks import Ask
+from benchmarks.meter import below
+from benchmarks.peers import bare
 from benchmarks.peers.base import Incomplete, Peer
-from benchmarks.peers.registry import CEILING, PEERS
+from benchmarks.peers.registry import CEILING, FLOOR, PEERS
 from benchmarks.server.loop import stats
+from tests.conftest import until
 
 SAID = ("does not say what to answer", "status=400")
 """In the error of the server, as the peers tell it."""
@@ -44,7 +48,7 @@ def test_a_conversation_of_text_and_tools_is_held_and_continued(
     assert [record.ask for record in records] == asks
     assert all(record.started < record.first <= record.ended for record in records)
     assert after["requests"] - before["requests"] == len(asks)
-    by_itself = 0 if request.node.callspec.params["peer"] in ("full replay", CEILING) else len(asks) - 1
+    by_itself = 0 if request.node.callspec.params["peer"] in ("full replay", CEILING, FLOOR) else len(asks) - 1
     assert after["continued"] - before["continued"] == by_itself
     peer.shut("a")
 
@@ -92,3 +96,29 @@ def test_an_answer_that_is_an_error_is_no_measurement(peer: Peer, monkeypatch: p
         peer.play("a", [Ask()])
 
     assert isinstance(caught.value, Incomplete) or any(said in str(caught.value) for said in SAID)
+
+
+def test_a_bare_process_hands_on_what_comes_and_ends_with_who_made_it(url: str) -> None:
+    """It shows what a process per key costs, so there is one for each key, and none of them outlives the peer."""
+    peer = PEERS[FLOOR].make(url)
+    before = set(below(os.getpid()))
+    peer.together([f"key-{i}" for i in range(5)], Ask(), 3)
+    children = set(below(os.getpid())) - before
+    assert len(children) == 5
+
+    # Nothing that it was given keeps another one's socket open: each ends when its own one is closed.
+    for conversation in peer._conversations.values():  # type: ignore[attr-defined]
+        conversation.socket.close()
+    for pid in children:
+        assert os.waitpid(pid, 0)[0] == pid
+
+
+def test_a_bare_process_pings(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bare, "INTERVAL", 0.05)
+    peer = PEERS[FLOOR].make(url)
+    peer.play("a", [Ask()])
+    before = stats(url)["pings"]
+
+    assert until(lambda: stats(url)["pings"] - before >= 3)
+    assert peer.play("a", [Ask()])[0].ended, "and a pong is no part of an answer"
+    peer.close()
