@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 import thespian.system.transport.TCPTransport as transport
 
+from pixir_actors.actors import connection
 from pixir_actors.actors.board import Slot
 from pixir_actors.channel.inbox import Inbox
 from pixir_actors.system import embedded, frames, polling
@@ -38,6 +39,7 @@ NAMES: Final = (
     "registrations",  # epoll_ctl
     "eventfds",  # reads and writes of one
     "rounds",  # of the loop of an embedded system's transport, but for the short ones
+    "transitions",  # of a connection's machine
     "deliveries",  # slices of a stream that were put where its consumer waits
 )
 ROW: Final = struct.Struct(f"={len(NAMES)}Q")
@@ -103,7 +105,12 @@ def wrap(counters: Counters) -> None:
             setattr(socket.socket, name, counters.counted(getattr(socket.socket, name), what))
     for name in ("eventfd_read", "eventfd_write"):
         setattr(os, name, counters.counted(getattr(os, name), "eventfds"))
-    ours = ((Inbox, "put", "deliveries"), (polling.DefaultSelector, "select", "rounds"), (Slot, "write", "reports"))
+    ours = (
+        (Inbox, "put", "deliveries"),
+        (polling.DefaultSelector, "select", "rounds"),
+        (Slot, "write", "reports"),
+        (connection, "transition", "transitions"),
+    )
     for kind, name, what in ours:
         setattr(kind, name, counters.counted(getattr(kind, name), what))
 

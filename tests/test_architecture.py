@@ -23,8 +23,9 @@ LAYERS = {
     "request": "request",
     "events": "events",
     "status": "status",
-    "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.inputs "
-    "core.key core.lifecycle core.payload core.report core.secret core.server_event core.state core.text core.verdict",
+    "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.heartbeat "
+    "core.inputs core.key core.lifecycle core.payload core.report core.secret core.server_event core.state core.text "
+    "core.verdict",
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "
@@ -32,7 +33,7 @@ LAYERS = {
     "channel": "channel channel.exchange channel.inbox channel.line channel.listener channel.local channel.sender",
     # processes
     "actors": "actors actors.board actors.connection actors.control actors.ending actors.intake actors.journal "
-    "actors.messages actors.outbox actors.process actors.refusals actors.registry actors.reporter actors.room "
+    "actors.messages actors.outbox actors.process actors.pulse actors.refusals actors.registry actors.reporter actors.room "
     "actors.shell actors.sink actors.submission actors.supervisor actors.telling actors.vigil actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
     "dispatch.local dispatch.loop dispatch.placement dispatch.questions",

@@ -33,6 +33,7 @@ LIMITS: Final = {
     ("turn", "connection messages"): (0, 0),
     ("turn", "connection pickled"): (0, 0),
     ("turn", "connection reports"): (1, 2.2),  # written on the board: when it begins, and when it has ended
+    ("turn", "connection transitions"): (3, 6),  # submitted, sent, what was received
     ("turn", "connection sends"): (2, 4),  # to the provider, and what is known before and behind its answer
     ("turn", "connection receives"): (2, 8),
     ("turn", "connection waits"): (1, 6),  # on a busy machine also for what else would have been there
@@ -62,8 +63,8 @@ LIMITS: Final = {
     ("event", "connection eventfds"): (0, 0.2),
     ("event", "client deliveries"): (1, 1),
     # bodies at once, at the most: text, its parsed form, and what is written
-    ("body", "client copies"): (0.5, 3.2),
-    ("body", "connection copies"): (0.5, 3.7),
+    ("body", "client copies"): (0.5, 2.9),
+    ("body", "connection copies"): (0.5, 3.5),
 }
 
 LIMITS_WHERE_EMBEDDED: Final = {
@@ -78,6 +79,7 @@ LIMITS_WHERE_EMBEDDED: Final = {
     ("ping", "connection eventfds"): (0, 0.2),
     ("ping", "connection messages"): (0, 0.1),
     ("ping", "connection reports"): (0, 0),
+    ("ping", "connection transitions"): (0, 0),  # the machine has no part in it
     ("ping", "client waits"): (0, 0.1),
     ("ping", "connection registrations"): (0, 0.2),
     ("ping", "connection rounds"): (0, 0.5),

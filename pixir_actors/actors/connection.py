@@ -21,6 +21,7 @@ from pixir_actors.actors.board import slot_at
 from pixir_actors.actors.intake import Intake, refusal, target_of
 from pixir_actors.actors.journal import Journal
 from pixir_actors.actors.outbox import Outbox
+from pixir_actors.actors.pulse import Pulse
 from pixir_actors.actors.reporter import Reporter
 from pixir_actors.actors.shell import ShellActor
 from pixir_actors.actors.sink import ChannelSink, Sink
@@ -70,6 +71,7 @@ class ConnectionActor(ShellActor):
         self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS)
         connect = {Via.WEBSOCKET: type(self).connect, Via.HTTP: type(self).connect_http}
         self._wire = Wire(self.watch, connect, self._drive)
+        self._pulse = Pulse(self.watch, self._wire, self._drive)
         self._intake = Intake()
         self._unsent: Text | None = None  # a request that waits for its caller to take what comes before it
         self._reporter: Reporter | None = None
@@ -89,10 +91,8 @@ class ConnectionActor(ShellActor):
         elif self._begin is None:
             if len(self._stash) < STASH_LIMIT:
                 self._stash.append((message, sender))
-        else:
-            handler = _HANDLERS.get(type(message))
-            if handler is not None:
-                handler(self, message, sender)
+        elif (handler := _HANDLERS.get(type(message))) is not None:
+            handler(self, message, sender)
 
     def _start(self, begin: c.Begin, supervisor: Any) -> None:
         self._supervisor = supervisor
@@ -110,7 +110,7 @@ class ConnectionActor(ShellActor):
         )
         reason = ResetReason(begin.reset_reason or ResetReason.NO_PREVIOUS_RESPONSE)
         self._outbox = self._new_outbox(begin.connection_id)
-        self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS, reason=reason)
+        self._conn = Connection.new(now=time.monotonic(), limits=_DEFAULTS, reason=reason, attended=self.attend(self._pulse))
         self.send(supervisor, c.Began(begin.connection_id, os.getpid(), facts_of(self._conn)))
         self._drive([inputs.Begun()])
         while self._stash:
@@ -155,8 +155,7 @@ class ConnectionActor(ShellActor):
         if self._conn.state is State.IDLE:
             self._wire.read()
         ticket = self._outbox.hold(submit, sender)
-        turn_request = request.turn_request(ticket.number, now=time.monotonic(), jitter=random.random())
-        self._drive([inputs.Submitted(turn_request)])
+        self._drive([inputs.Submitted(request.turn_request(ticket.number, now=time.monotonic(), jitter=random.random()))])
         self._sweep_later()
 
     def _cancel(self, cancel: m.Cancel, sender: Any) -> None:
@@ -205,13 +204,12 @@ class ConnectionActor(ShellActor):
     # Wakeups
 
     def rang(self, name: str, token: int) -> None:
-        now = time.monotonic()
         if name == _ALARM:
             self._drive([inputs.AlarmRang(token)])
         elif name == _REPORT and self._reporter is not None:
             self._reporter.due(self._conn)
         elif name == _SWEEP:
-            self._sweeping = self._outbox.sweep(now)
+            self._sweeping = self._outbox.sweep(time.monotonic())
             if self._sweeping:
                 self.wake_after(self._outbox.sweep_interval, _SWEEP)
         elif name == _EXIT:
@@ -227,6 +225,7 @@ class ConnectionActor(ShellActor):
     def _drive(self, first: Iterable[inputs.Input]) -> None:
         """Feed inputs to the machine and perform what it answers, until nothing is left to do."""
         pending = deque(first)
+        self._conn = self._pulse.end(self._conn)
         if self._conn.queue and pending and isinstance(pending[0], inputs.NotOfCallers):
             self._outbox.hear()  # what a caller has given up by now is not begun
         while pending:
@@ -242,6 +241,7 @@ class ConnectionActor(ShellActor):
                 self._outbox.flush(now)
                 slow = self._outbox.overfull()
                 pending.extend(inputs.Cancelled(ticket.number, ErrorCode.SLOW_CONSUMER) for ticket in slow)
+        self._pulse.begin(self._conn)
         self._leave()
 
     def _open(self, action: do.Open) -> Iterable[inputs.Input]:
@@ -356,7 +356,7 @@ class ConnectionActor(ShellActor):
         self._outbox.flush(now)  # without a report, which may be what raised
         fresh = Connection.new(now=now, limits=self._conn.limits, reason=ResetReason.WEBSOCKET_FAILED)
         # The token goes on, so that alarms and attempts of the connection that was are stale.
-        by, self._conn = self._conn.drained_by, evolve(fresh, token=self._conn.token)
+        by, self._conn = self._conn.drained_by, evolve(fresh, token=self._conn.token, attended=self._conn.attended)
         self._drive([inputs.Begun() if by is None else inputs.DrainAsked(by - now)])
 
     def exiting(self, sender: Any) -> None:

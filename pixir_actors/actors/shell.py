@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
-from pixir_actors.actors.watch import Watch
+from pixir_actors.actors.watch import Attended, Watch
 
 logger: Final = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class ShellActor(Actor):
         self.in_process = known.get("Thespian ActorSystem Name") == "simpleSystem"
         self.can_watch = self.in_process or bool(known.get("Thespian Watch Supported"))
         self.watch = Watch()
+        self._watched = self.watch.fileno()
         self.ended = False
         self._poll = 0  # token of the newest poll
         self._polls_at: float | None = None  # how soon it comes
@@ -86,6 +87,17 @@ class ShellActor(Actor):
         """
         self.wakeupAfter(timedelta(seconds=delay), payload=_Instead((name, token)))
 
+    def attend(self, attendant: Any) -> bool:
+        """Have somebody see to what comes while this actor waits, as `system.rounds` says; not before its first message.
+
+        False where Thespian's own loop waits, which asks nobody.
+        """
+        if not getattr(getattr(self._myRef, "transport", None), "attends", False):
+            return False
+        self._watched = Attended(self.watch.fileno())
+        self._watched.attendant = attendant
+        return True
+
     def release(self, address: Any) -> None:
         """Let Thespian forget the address of an actor that this one created, and whose end it has reported.
 
@@ -117,7 +129,7 @@ class ShellActor(Actor):
         if self.in_process:
             self._poll_later()
             return None
-        return ThespianWatch([self.watch.fileno()])
+        return ThespianWatch([self._watched])
 
     def _sort(self, message: Any, sender: Any) -> None:
         if self.ended:

@@ -12,9 +12,16 @@ import os
 import select
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 Handler = Callable[[bool], None]
 """Called with True when the descriptor can be read (or has failed), False when it can only be written."""
+
+
+class Attended(int):
+    """The number of a watch's descriptor, by which `system.rounds` finds who sees to what comes."""
+
+    attendant: Any = None
 
 
 class Watch:
@@ -55,6 +62,10 @@ class Watch:
         if self._handlers.pop(fd, None) is not None:
             with contextlib.suppress(OSError):  # it is closed already, and the kernel has forgotten it
                 self._epoll.unregister(fd)
+
+    def only_readable(self, fd: int) -> bool:
+        """Say whether `fd` can be read, and nothing else is to be done."""
+        return not self._again and self._epoll.poll(0) == [(fd, select.EPOLLIN)]
 
     def again(self, call: Callable[[], None]) -> None:
         """Have `call` called in the next `dispatch`, which comes at once: for work left in user space."""

@@ -37,6 +37,7 @@ class Wire:
         self._connector: Connector | None = None
         self._token = 0
         self._transport: Transport | None = None
+        self._held: Received | None = None  # read at rest, and still to be fed
         self._written_before: int | None = None  # bytes written before the request that is being written
 
     def open(self, target: Target, token: int, via: Via) -> list[inputs.Input]:
@@ -76,25 +77,55 @@ class Wire:
     def close(self, code: int | None = None) -> None:
         """Close the socket, if there is one."""
         transport, self._transport = self._transport, None
-        self._written_before = None
+        self._written_before = self._held = None
         if transport is not None:
             self._watch.remove(transport.fileno())
             transport.close(code)
 
     def read(self) -> None:
         """Read one slice and feed what it holds. What is left in user space is read in the next round of the watch."""
-        transport = self._transport
+        transport, held, self._held = self._transport, self._held, None
         if transport is None:
             return
+        if held is not None and (heard := self._heard(held)):
+            self._feed(heard)
+            if self._transport is not transport:
+                return
         received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
         if received.more:
             self._watch.again(self.read)
-        heard = self._heard(received)
-        if heard:
+        if heard := self._heard(received):
             self._feed(heard)
         # A pong was buffered while reading, and the socket did not take all of it.
         if self._transport is transport and transport.pending_bytes():
             self._feed(self._written(transport.flush()))
+
+    # At rest: outside of the watch's rounds, without the machine (`pulse`). What is not for there is left to `read`.
+
+    def ping_at_rest(self) -> bool:
+        """Write a ping; False where the socket is no more, which is still to be fed then."""
+        assert self._transport is not None
+        fault = self._transport.ping(b"pixir")
+        if fault is not None:
+            self._hold(self._last_received(fault))
+            return False
+        self._watch.writing(self._transport.fileno(), self._transport.pending_bytes() > 0)
+        return True
+
+    def hear_at_rest(self) -> bool | None:
+        """Read what came; say whether there was a sign of life. None: there is something else, here or elsewhere."""
+        transport = self._transport
+        if transport is None or not self._watch.only_readable(transport.fileno()):
+            return None
+        received = transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
+        if received.messages or received.more or received.fault is not None or transport.pending_bytes():
+            self._hold(received)
+            return None
+        return received.frames > 0
+
+    def _hold(self, received: Received) -> None:
+        self._held = received
+        self._watch.again(self.read)
 
     def _heard(self, received: Received) -> list[inputs.Input]:
         events, malformed = parse_events(received.messages)
@@ -109,11 +140,14 @@ class Wire:
         return heard
 
     def _last_words(self, fault: Fault) -> list[inputs.Input]:
+        return self._heard(self._last_received(fault))
+
+    def _last_received(self, fault: Fault) -> Received:
         """Return what a server said before a write to it failed: an error event or a close frame tell more than "reset"."""
         assert self._transport is not None
         received = self._transport.receive(max_messages=SLICE_MESSAGES, max_bytes=SLICE_BYTES)
         received.fault = received.fault or fault
-        return self._heard(received)
+        return received
 
     def _opened(self, _: bool) -> None:
         connector, self._connector = self._connector, None

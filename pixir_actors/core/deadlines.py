@@ -28,7 +28,7 @@ def deadlines(conn: Connection) -> Iterator[float]:
     if conn.turn is not None:
         yield from _present(after(conn.turn.request.received_at, conn.turn.request.limits.timeout))
         yield from _present(phase_deadline(conn.turn))
-    if conn.socket is not None and conn.socket.via is Via.WEBSOCKET:
+    if conn.socket is not None and conn.socket.via is Via.WEBSOCKET and not rests(conn):
         yield from _present(_ping_deadline(conn.socket, conn.limits))
     if conn.state is State.IDLE and conn.socket is not None:
         yield from _present(conn.socket.retire_at)
@@ -67,16 +67,20 @@ def phase_deadline(turn: Turn) -> float | None:
 def _ping_deadline(socket: Socket, limits: Settings) -> float | None:
     if socket.pong_due is not None:
         return socket.pong_due
-    return next_ping(socket, limits)
+    return None if limits.keepalive_interval is None else next_ping(socket.last_seen, limits.keepalive_interval)
 
 
-def next_ping(socket: Socket, limits: Settings) -> float | None:
+def rests(conn: Connection) -> bool:
+    """Say whether nothing but pings and pongs is expected on the socket, and somebody else sees to them (`heartbeat`)."""
+    if not conn.attended or conn.state is not State.IDLE or conn.limits.keepalive_interval is None:
+        return False
+    return conn.socket is not None and conn.socket.via is Via.WEBSOCKET
+
+
+def next_ping(last_seen: float, interval: float) -> float:
     """Return when silence has lasted long enough for a ping: a little early, at a moment that all of a host's share.
 
     One behind another they find in the caches what the one before has brought there, which is most of what a ping costs.
     """
-    interval = limits.keepalive_interval
-    if interval is None:
-        return None
-    latest = socket.last_seen + interval
+    latest = last_seen + interval
     return latest - latest % (interval / PING_SLOTS)

@@ -79,6 +79,11 @@ class AlarmRang:
 
 
 @dataclass(frozen=True, slots=True)
+class Silent:
+    """The pong that is waited for is overdue, says who sees to the heartbeat of a connection that rests."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetireAnswered:
     """The supervisor has forgotten the key (granted), or needs the connection after all."""
 
@@ -115,6 +120,7 @@ Input = (
     | Received
     | SocketFailed
     | AlarmRang
+    | Silent
     | RetireAnswered
     | EvictAsked
     | StopAsked

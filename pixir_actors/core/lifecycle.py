@@ -32,6 +32,7 @@ Sent            .              .              .              S              .   
 Received        .              .              D I            D C I S G X    .              R              .
 SocketFailed    .              .              D              D C G X        .              R              .
 AlarmRang       D R            D C G X        D I R          D C S G X      D G R          D C I S G R    .
+Silent          .              .              D I            .              .              .              .
 RetireAnswered  D X            C              I X            S              G X            D C I S G X    .
 EvictAsked      X              C              X              S              X              R X            X
 StopAsked       X              X              X              X              X              X              .
@@ -83,6 +84,7 @@ from pixir_actors.core.deadlines import (
     deadlines,
     next_ping,
     phase_deadline,
+    rests,
 )
 from pixir_actors.core.evidence import evidence, stored_id
 from pixir_actors.core.fingerprint import authority, max_age
@@ -98,6 +100,7 @@ from pixir_actors.core.inputs import (
     Received,
     RetireAnswered,
     Sent,
+    Silent,
     SocketFailed,
     StopAsked,
     Submitted,
@@ -862,7 +865,7 @@ def _alarm_rang(step: _Step, input: AlarmRang) -> None:
     _expire_queue(step)
     if step.conn.turn is not None:
         _expire_turn(step)
-    if step.conn.socket is not None and step.conn.socket.via is Via.WEBSOCKET:
+    if step.conn.socket is not None and step.conn.socket.via is Via.WEBSOCKET and not rests(step.conn):
         _expire_silence(step)
     if paused:
         _expire_pause(step)
@@ -922,11 +925,22 @@ def _expire_silence(step: _Step) -> None:
     if socket.pong_due is not None:
         if _due(step, socket.pong_due):
             _silent(step)
-    elif _due(step, next_ping(socket, step.conn.limits)):
+    elif _due(step, _ping_due(step.conn)):
         # Without a pong timeout the next ping is due an interval from now, as if something had been heard.
         due = after(step.now, step.conn.limits.pong_timeout)
         step.set_socket(pong_due=due, last_seen=step.now if due is None else socket.last_seen)
         step.do(Ping())
+
+
+def _ping_due(conn: Connection) -> float | None:
+    interval = conn.limits.keepalive_interval
+    return None if conn.socket is None or interval is None else next_ping(conn.socket.last_seen, interval)
+
+
+@_rule(Silent, idle="idle disconnected")
+def _heartbeat_stopped(step: _Step, _: Silent) -> None:
+    if step.conn.socket is not None and _due(step, step.conn.socket.pong_due):
+        _silent(step)
 
 
 def _silent(step: _Step) -> None:

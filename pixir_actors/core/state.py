@@ -172,13 +172,21 @@ class Connection:
     opening: int = 0  # token of the attempt under way
     retiring_since: float = 0.0
     forgotten: bool = False  # the supervisor granted a retirement that was no longer waited for
+    attended: bool = False  # who waits for it sees to pings and pongs between turns (`core.heartbeat`)
     drained_by: float | None = None  # it serves nobody else, and what runs has until then
     statistics: Statistics = Statistics()
 
     @classmethod
-    def new(cls, *, now: float, limits: Settings, reason: ResetReason = ResetReason.NO_PREVIOUS_RESPONSE) -> Connection:
+    def new(
+        cls,
+        *,
+        now: float,
+        limits: Settings,
+        reason: ResetReason = ResetReason.NO_PREVIOUS_RESPONSE,
+        attended: bool = False,
+    ) -> Connection:
         """Return a connection that has done nothing; `reason` says why if an earlier process of its key had more."""
-        return cls(State.DISCONNECTED, limits, now, Cold(reason))
+        return cls(State.DISCONNECTED, limits, now, Cold(reason), attended=attended)
 
 
 def evolve(value: V, **changes: Any) -> V:

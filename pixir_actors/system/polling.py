@@ -11,7 +11,9 @@ import errno
 import math
 import os
 import select
-from typing import Final, NamedTuple
+import time
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
 
 EVENT_READ: Final = 1
 EVENT_WRITE: Final = 2
@@ -24,6 +26,46 @@ LONGEST: Final = 24 * 3600.0
 def milliseconds(timeout: float | None) -> int | None:
     """Return a wait as poll(2) takes it; rounded up, because one that is too short is repeated again and again."""
     return None if timeout is None else max(0, math.ceil(min(timeout, LONGEST) * 1000))
+
+
+class Attendant(Protocol):
+    """Sees to what comes while an actor waits, so that it need not go through Thespian; of the actor's one watch."""
+
+    watch: int
+    """The watch's descriptor."""
+
+    @property
+    def due(self) -> float | None:
+        """When `rang` is to be called (monotonic seconds); None: not at all."""
+
+    def rang(self) -> None:
+        """Do what is due, or see to it that the watch is ready."""
+
+    def ready(self) -> bool:
+        """Settle what has come to the watch, or return False: then the actor is told."""
+
+
+def attendant_of(descriptors: Iterable[int]) -> Attendant | None:
+    """Return who sees to one of these, which says so itself."""
+    return next((found for each in descriptors if (found := getattr(each, "attendant", None)) is not None), None)
+
+
+def wait(poll: select.poll, timeout: float | None, attendant: Attendant | None) -> list[tuple[int, int]]:
+    """Return what is ready, at the latest after so many seconds, as `poll` does; but nothing that is settled."""
+    if attendant is None:
+        return poll.poll(milliseconds(timeout))
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        due = attendant.due
+        moments = [moment for moment in (until, due) if moment is not None]
+        found = poll.poll(milliseconds(min(moments) - time.monotonic() if moments else None))
+        if found and (found != [(attendant.watch, select.POLLIN)] or not attendant.ready()):
+            return found
+        now = time.monotonic()
+        if due is not None and due <= now and not found:
+            attendant.rang()
+        elif until is not None and until <= now:
+            return []
 
 
 class Key(NamedTuple):
@@ -57,7 +99,7 @@ class DefaultSelector:
         poll = select.poll()
         for fd, events in self._wanted.items():
             poll.register(fd, select.POLLIN * bool(events & EVENT_READ) | select.POLLOUT * bool(events & EVENT_WRITE))
-        found = poll.poll(milliseconds(timeout))
+        found = wait(poll, timeout, attendant_of(self._wanted))
         return [(Key(fd), self._meaning(fd, events)) for fd, events in found]
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from thespian.system.transport import (
     TransmitOnly,
 )
 
-from pixir_actors.system.polling import milliseconds
+from pixir_actors.system.polling import attendant_of, wait
 
 
 class Note(ReceiveEnvelope):
@@ -80,7 +80,7 @@ def _wait(transport: Any, delay: float | None) -> list[int] | None:
             poll.register(fd, select.POLLIN)
     except ValueError:  # a watch that was closed: the original finds out which
         return None
-    found = poll.poll(milliseconds(delay))
+    found = wait(poll, delay, attendant_of(transport._watches))
     ready = [fd for fd, events in found if events == select.POLLIN and fd in transport._watches]
     return ready if len(ready) == len(found) else None
 

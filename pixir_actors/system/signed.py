@@ -173,6 +173,7 @@ def _adapt(transport: Any, log_level: int) -> None:
     transport.prepEndpoint = keep_loggers_place(transport.prepEndpoint, LoopbackAddress)
     transport._acceptNewIncoming = bound_strangers(transport._acceptNewIncoming)
     transport._runWithExpiry = shorten(transport._runWithExpiry)
+    transport.attends = True
     transport.addWakeup = replace_wakeups(transport.addWakeup)
     transport._realizeWakeups = realize_wakeups
 

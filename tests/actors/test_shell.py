@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from thespian.system.addressManager import ActorAddressManager
 
 from pixir_actors.actors import shell
 from pixir_actors.system.embedded import EmbeddedSystem
+from pixir_actors.system.polling import attendant_of
 from tests.actors.probes import Probe
 from tests.conftest import until, within
 
@@ -366,3 +368,28 @@ def test_one_that_has_just_ended_waits_a_moment_for_what_is_asked_for_next(
     following.join()
 
     assert actor.heard == b"12"
+
+
+def test_somebody_sees_to_what_comes_where_the_loop_that_waits_asks_for_it() -> None:
+    """`system.rounds` finds who it is by the watch's number."""
+    actor, attendant = Lone(WATCHED), object()
+    actor._myRef = SimpleNamespace(transport=SimpleNamespace(attends=True))
+
+    assert actor.attend(attendant)
+
+    returned = actor.receiveMessage(("nothing",), None)
+    assert isinstance(returned, ThespianWatch)
+    assert returned.filenos == [actor.watch.fileno()]
+    assert attendant_of(returned.filenos) is attendant
+
+
+@pytest.mark.parametrize("reference", [SimpleNamespace(transport=SimpleNamespace()), SimpleNamespace(), None])
+def test_nobody_sees_to_it_where_thespians_own_loop_waits(reference: Any) -> None:
+    actor = Lone(WATCHED)
+    actor._myRef = reference
+
+    assert not actor.attend(object())
+
+    returned = actor.receiveMessage(("nothing",), None)
+    assert isinstance(returned, ThespianWatch)
+    assert attendant_of(returned.filenos) is None

@@ -323,3 +323,28 @@ def test_nothing_is_left_when_it_is_dropped() -> None:
     gc.collect()
 
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_whether_one_descriptor_is_all_there_is_to_do_can_be_asked(watch: Watch, pair) -> None:
+    ours, theirs = pair
+    other, far = socket.socketpair()
+    heard: list[bool] = []
+    watch.add(ours.fileno(), heard.append)
+    watch.add(other.fileno(), heard.append)
+    assert not watch.only_readable(ours.fileno())
+
+    theirs.send(b"x")
+    assert watch.only_readable(ours.fileno())
+    assert not watch.only_readable(other.fileno())
+
+    far.send(b"x")
+    assert not watch.only_readable(ours.fileno()), "another one is, too"
+    other.recv(1)
+    watch.writing(ours.fileno(), True)
+    assert not watch.only_readable(ours.fileno()), "it can be written, which was waited for"
+    watch.writing(ours.fileno(), False)
+    watch.again(list)
+    assert not watch.only_readable(ours.fileno()), "something is left to be called"
+    assert heard == [], "and nothing is, by asking"
+    other.close()
+    far.close()

@@ -82,11 +82,12 @@ class Machine:
         *,
         now: float = 1000.0,
         reason: ResetReason = ResetReason.NO_PREVIOUS_RESPONSE,
+        attended: bool = False,
         **options: Any,
     ) -> None:
         self.limits = limits.override(options)
         self.now = now
-        self.conn = Connection.new(now=now, limits=self.limits, reason=reason)
+        self.conn = Connection.new(now=now, limits=self.limits, reason=reason, attended=attended)
         self.actions: list[act.Action] = []
         self.last: list[act.Action] = []
         self._submitted = 0

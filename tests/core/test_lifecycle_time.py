@@ -14,6 +14,7 @@ import pytest
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import ResetReason
+from pixir_actors.core.heartbeat import caught_up, heartbeat
 from pixir_actors.core.state import State
 from pixir_actors.errors import Delivery, ErrorCode
 from tests.core.machine import NOT_FOUND, RATE_LIMITS, Machine, assistant, completed, created, delta, user
@@ -164,6 +165,46 @@ def test_between_turns_a_missing_pong_closes_the_socket_without_a_window() -> No
 
     assert machine.reason(second) == R.KEEPALIVE_FAILED
     assert machine.evidence(second)["used_previous_response_id"] is False
+
+
+def attended(**options: object) -> Machine:
+    machine = Machine(attended=True, keepalive_interval=10.0, pong_timeout=4.0, **options)  # type: ignore[arg-type]
+    machine.turn(FIRST, "resp_1", [SAID])
+    return machine
+
+
+def test_where_somebody_sees_to_pings_between_turns_it_sends_none() -> None:
+    machine = attended(idle_close_after=300.0)
+    machine.wait(299.0)
+    assert pings(machine) == 0
+    assert machine.conn.state is State.IDLE
+
+
+def test_during_a_turn_they_are_its_own_again() -> None:
+    machine = attended()
+    machine.start(SECOND)
+    machine.receive(created("resp_2"))
+    machine.wait(10.0)
+
+    assert pings(machine) == 1
+    machine.wait(4.1)
+    assert machine.conn.state is not State.STREAMING, "no pong came"
+
+
+def test_a_heartbeat_that_has_stopped_closes_the_socket_as_a_missing_pong_does() -> None:
+    machine = attended()
+    beat = heartbeat(machine.conn)
+    assert beat is not None
+    machine.now = beat.due
+    machine.conn = caught_up(machine.conn, beat.pinged(machine.now))
+    machine.feed(put.Silent())
+    assert not machine.last, "the pong is not due"
+    machine.now += 4.0
+    machine.feed(put.Silent())
+
+    assert machine.did(act.CloseSocket)
+    assert machine.conn.state is State.DISCONNECTED
+    assert machine.reason(machine.turn(SECOND)) == R.KEEPALIVE_FAILED
 
 
 def test_during_a_stream_a_missing_pong_fails_it() -> None:

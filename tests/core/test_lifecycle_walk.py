@@ -25,7 +25,7 @@ from tests.core.world import HAPPENINGS, World
 
 TRANSITIONS = 100_000
 WRITTEN = {
-    "delta": 1000,
+    "delta": 800,
     "cut": 500,
     "empty delta": 30,
     "warm-up": 100,

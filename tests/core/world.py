@@ -17,7 +17,8 @@ import orjson
 from pixir_actors.core import actions as act
 from pixir_actors.core import inputs as put
 from pixir_actors.core.continuation import Anchor, ResetReason
-from pixir_actors.core.deadlines import RETIRE_ANSWER_TIMEOUT, deadlines
+from pixir_actors.core.deadlines import RETIRE_ANSWER_TIMEOUT, deadlines, rests
+from pixir_actors.core.heartbeat import Heartbeat, caught_up, heartbeat
 from pixir_actors.core.lifecycle import ALARM_SLACK, RULES, transition
 from pixir_actors.core.payload import Parsed, continues_itself, full_text, parse
 from pixir_actors.core.server_event import Stage
@@ -43,7 +44,8 @@ class World:
         self.rng, self.now = rng, rng.choice([-500.0, 0.0, 1000.0])
         self.base = rng.randrange(len(LIMITS))
         self.bearer = "bearer 0"
-        self.conn = Connection.new(now=self.now, limits=LIMITS[self.base])
+        self.conn = Connection.new(now=self.now, limits=LIMITS[self.base], attended=rng.random() < 0.5)
+        self.beat: Heartbeat | None = None  # as the actor's `Pulse` has it
         self.lives: dict[str, Life] = {}
         self.peer: Peer | None = None
         self.opening: int | None = None
@@ -62,7 +64,7 @@ class World:
     # Feeding, and what must hold after every single transition
 
     def feed(self, input: put.Input) -> list[act.Action]:
-        before = self.conn
+        before = self.conn = self.caught_up()
         kept = copy.deepcopy((before, input)) if self.rng.random() < 0.02 else None
         after, actions = transition(before, input, now=self.now)
         assert (after, actions) == transition(before, input, now=self.now), "not deterministic"
@@ -72,7 +74,7 @@ class World:
         assert after.state in allowed, f"{before.state} -> {after.state} on {input}"
         self.seen[before.state, type(input), after.state] += 1
         self.count += 1
-        self.conn = after
+        self.conn, self.beat = after, heartbeat(after)
         for action in actions:
             self._perform(action, before, input)
         assert before.drained_by is None or after.turn is None or before.turn is not None, "begun while it drains"
@@ -86,11 +88,16 @@ class World:
 
     def stale(self, input: put.Input) -> None:
         """Feed what is stale: nothing may change, nothing may happen."""
-        before = self.conn
+        before = self.caught_up()
         assert self.feed(input) == []
         assert self.conn == before
 
+    def caught_up(self) -> Connection:
+        """Return the connection with what has happened while it rested."""
+        return self.conn if self.beat is None else caught_up(self.conn, self.beat)
+
     def _perform(self, action: act.Action, before: Connection, input: put.Input) -> None:
+        assert not isinstance(action, act.Ping) or not rests(before), "pinged by two"
         if isinstance(action, TOLD):
             self._told(action)
         elif isinstance(action, act.Open):
@@ -353,6 +360,22 @@ class World:
                 self.now = max(self.now, self.conn.alarm.at)
             self.feed(put.AlarmRang(self.conn.alarm.token))
 
+    def rest(self) -> None:
+        """See to the heartbeat for a while, as the actor's process does that waits."""
+        if self.beat is None and self.rng.random() < 0.1:
+            self.stale(put.Silent())
+        while self.beat is not None and self.rng.random() < 0.7:
+            if self.rng.random() < 0.7:
+                self.now = max(self.now, self.beat.due)
+            if self.beat.due > self.now:
+                self.stale(put.Silent())
+                self.beat = self.beat.heard(self.now) if self.beat is not None else None
+            elif self.beat.pong_due is None:
+                self.beat = self.beat.pinged(self.now)
+            else:
+                self.feed(put.Silent())
+                assert self.conn.socket is None, "it goes on with a socket that is dead"
+
     def cancel(self) -> None:
         living = [name for name, life in self.lives.items() if not life.ended]
         if living:
@@ -401,6 +424,7 @@ HAPPENINGS: dict[Callable[[World], Any], int] = {
     World.intrude: 1,
     World.break_socket: 2,
     World.ring: 6,
+    World.rest: 2,
     World.cancel: 2,
     World.supervise: 6,
     World.stop: 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import selectors
 import socket
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pixir_actors.system.polling import EVENT_READ, EVENT_WRITE, DefaultSelector, milliseconds
+from pixir_actors.system.polling import EVENT_READ, EVENT_WRITE, DefaultSelector, attendant_of, milliseconds, wait
 from tests.conftest import within
 
 
@@ -104,3 +105,89 @@ def test_a_negative_number_is_refused() -> None:
 def test_no_wait_is_longer_than_the_system_knows(timeout: float | None, waits: int | None) -> None:
     """A connection may be idle for a year; poll(2) refuses what is beyond 24 days."""
     assert milliseconds(timeout) == waits
+
+
+class Attending(int):
+    """A descriptor that says who sees to it."""
+
+    attendant: Seeing
+
+
+class Seeing:
+    """Settles what it is told to, and counts."""
+
+    def __init__(self, watch: int, *dues: float | None, settles: bool = True) -> None:
+        self.watch, self.settles = watch, settles
+        self.dues = list(dues)
+        self.rung = self.asked = 0
+
+    @property
+    def due(self) -> float | None:
+        return self.dues[0] if self.dues else None
+
+    def rang(self) -> None:
+        self.rung += 1
+        self.dues.pop(0)
+
+    def ready(self) -> bool:
+        self.asked += 1
+        if self.settles:
+            os.read(self.watch, 1)
+        return self.settles
+
+
+def attended(pair: Pair, *dues: float | None, settles: bool = True) -> Attending:
+    fd = Attending(pair[0].fileno())
+    fd.attendant = Seeing(fd, *dues, settles=settles)
+    return fd
+
+
+def test_whoever_sees_to_a_descriptor_is_asked_and_what_is_settled_wakes_nobody(pair: Pair) -> None:
+    fd = attended(pair)
+    pair[1].send(b"xx")
+
+    assert ready({fd: EVENT_READ}, 0.01) == {}
+
+    assert fd.attendant.asked == 2
+
+
+def test_what_is_not_settled_is_found(pair: Pair) -> None:
+    fd = attended(pair, settles=False)
+    pair[1].send(b"x")
+
+    assert ready({fd: EVENT_READ}, None) == {fd: EVENT_READ}
+
+
+def test_what_else_is_ready_is_found_at_once_and_nobody_is_asked(pair: Pair) -> None:
+    fd = attended(pair)
+    other, far = socket.socketpair()
+    with other, far:
+        for sender in (pair[1], far):
+            sender.send(b"x")
+
+        assert ready({fd: EVENT_READ, other.fileno(): EVENT_READ}) == {fd: EVENT_READ, other.fileno(): EVENT_READ}
+    assert fd.attendant.asked == 0
+
+
+def test_what_is_due_is_done_and_the_wait_goes_on_for_its_own_time(pair: Pair) -> None:
+    now = time.monotonic()
+    fd = attended(pair, now + 0.01, now + 0.02, now + 1000)
+
+    assert ready({fd: EVENT_READ}, 0.05) == {}
+
+    assert time.monotonic() >= now + 0.05
+    assert fd.attendant.rung == 2
+
+
+def test_what_is_due_is_done_where_the_wait_has_no_end(pair: Pair) -> None:
+    fd = attended(pair, time.monotonic() - 1, None, settles=False)
+    late = threading.Timer(0.05, pair[1].send, [b"x"])
+    late.start()
+
+    assert ready({fd: EVENT_READ}, None) == {fd: EVENT_READ}
+
+    late.join()
+    assert fd.attendant.rung == 1
+    assert wait(select.poll(), 0.0, None) == []
+    assert attendant_of([1, 2, fd]) is fd.attendant
+    assert attendant_of([1, 2]) is None
