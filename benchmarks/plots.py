@@ -11,7 +11,7 @@ from benchmarks.peers.registry import CEILING, OURS, PEERS
 from benchmarks.results import METRICS, Place, Results
 from benchmarks.table import peers_of
 
-_PALETTE: Final = ("#1b6ca8", "#5aa9e6", "#c44536", "#8d99ae", "#e09f3e", "#6a994e", "#7b2d8b", "#444444")
+_PALETTE: Final = ("#1b6ca8", "#5aa9e6", "#c44536", "#8d99ae", "#e09f3e", "#6a994e", "#7b2d8b", "#444444", "#b8b8b8")
 COLOURS: Final = dict(zip(PEERS, _PALETTE, strict=True))
 """The same colour for a peer in all plots."""
 _GROUP: Final = 0.8

@@ -72,6 +72,17 @@ def _masked_in_python() -> Former:
     return {"pixir_actors.transport.frames:masked": masking.translated}
 
 
+def _joined() -> Former:
+    def joined(*parts: Any) -> bytes:
+        return b"".join(parts)
+
+    return {
+        "pixir_actors.core.payload:spliced": joined,
+        "pixir_actors.core.continuation:_cut": _nothing,
+        "pixir_actors.transport.frames:_CHUNK": 1 << 40,
+    }
+
+
 def _forgetful() -> Former:
     from benchmarks.ablation.former import forget_all_without_channel
 
@@ -180,6 +191,27 @@ _ALL: Final = (
         lambda: {"pixir_actors.channel.frame:_LARGE": 1 << 40},
         _OF_BODIES,
         _LARGE,
+    ),
+    Change(
+        "pieces",
+        "a large request stays in the pieces that it was put together of, and is masked as it is written",
+        _joined,
+        _OF_BODIES,
+        _LARGE,
+    ),
+    Change(
+        "flat-items",
+        "new items in which nothing is nested are not written to see whether they can be",
+        lambda: {"pixir_actors.core.payload:_is_flat": lambda item: False},
+        _OF_BODIES,
+        _LARGE,
+    ),
+    Change(
+        "heartbeat-apart",
+        "between turns pings and pongs go past Thespian and the machine",
+        lambda: {"pixir_actors.actors.shell:ShellActor.attend": lambda self, attendant: False},
+        _OF_PINGS,
+        ("idle", "connection"),
     ),
     Change(
         "board",

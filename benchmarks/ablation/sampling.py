@@ -23,8 +23,7 @@ WAITS: Final = frozenset(
         "channel.line.Line.write",
         "channel.sender.Sender.flush",
         "peers.base.SyncPeer.idle",
-        "system.polling.DefaultSelector.select",
-        "system.rounds._wait",
+        "system.polling.wait",
         "system.tether.Tether._wait_for_the_end",
         "transport.websocket.WebSocketTransport._write",
     }
