@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from benchmarks.cases.many import WIDTH, Keys
+from benchmarks.cases.many import WIDTH, Idle, Keys
 from benchmarks.cases.registry import CASES
 from benchmarks.markdown import table
 from benchmarks.peers.registry import OURS
@@ -61,6 +61,11 @@ number of keys.
 - *A turn*, which the target is about: of a key taken at random that has not been used since its first turn. One key alone is
   used again and again: it starts its conversation over, on the connection that there is, and has its first turn unmeasured.
 - *A turn of the key that was used last*: with many keys the same that one key alone does, for comparison.
+
+Keys that nobody uses are another 1,000 of each peer, there at the same time for all {Idle.rounds} rounds of
+{SCALES["full"].idle:.0f} s each. The first one begins {SCALES["full"].settle:.0f} s behind their turns: a process's first
+ping meets memory that it still shares, and channels that nobody uses are closed after a minute. What that costs is among the
+warm keys' figures, as CPU of the first {SCALES["full"].idle:.0f} s; a connection is idle for up to half an hour.
 """
 
 

@@ -26,6 +26,8 @@ class Scale:
     key_turns: int = 90
     idle: float = 26.0
     """Seconds; more than the interval of keepalives, so that each key's is among what is measured."""
+    settle: float = 65.0
+    """Seconds behind their turns after which what keys cost stays the same: channels that nobody uses are closed by then."""
 
 
 SCALES: Final = {
@@ -41,6 +43,7 @@ SCALES: Final = {
         keys=(1, 30),
         key_turns=20,
         idle=1.0,
+        settle=0.5,
     ),
     "tiny": Scale(
         rounds=2,
@@ -57,6 +60,7 @@ SCALES: Final = {
         keys=(1, 3),
         key_turns=2,
         idle=0.1,
+        settle=0.05,
     ),
 }
 """`quick` shows the direction in a minute and a half; `tiny` shows that everything works, and measures nothing."""

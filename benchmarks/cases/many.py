@@ -45,7 +45,7 @@ class Streams(Case):
     def _run(self, keys: list[str]) -> Iterator[Sample]:
         ask = Ask(deltas=max(2, round(self.scale.stream_rate * self.scale.stream_seconds)), rate=self.scale.stream_rate)
         before = stats(self.url)
-        cpu, began = Cpu([os.getpid(), *below(os.getpid())]), time.monotonic()
+        cpu, began = Cpu(processes()), time.monotonic()
         records = self.peer.together(keys, ask, len(keys))
         percent, seconds = cpu.percent(), time.monotonic() - began
         after = stats(self.url)
@@ -77,7 +77,7 @@ class Keys(Case):
 
     def __init__(self, peer: Peer, url: str, scale: Scale) -> None:
         super().__init__(peer, url, scale)
-        self._without = pss_of(self._processes())
+        self._without = pss_of(processes())
         self._keys: list[str] = []
         self._started = 0.0
 
@@ -85,14 +85,10 @@ class Keys(Case):
     def _variant(self) -> str:
         return counted(len(self._keys), "key")
 
-    @staticmethod
-    def _processes() -> list[int]:
-        return [os.getpid(), *below(os.getpid())]
-
     def measure(self, number: int) -> Iterator[Sample]:
         per_key = 0.0
         for count in self.scale.keys:
-            if (count - len(self._keys)) * per_key * 1e6 > available_memory() * SPARED:
+            if not fit(count - len(self._keys), per_key):
                 self.notes.append(f"{counted(count, 'key')} would need more memory than there is")
                 break
             new = self._grow(count)
@@ -101,7 +97,7 @@ class Keys(Case):
             if count > 1:
                 yield from self._turns(chosen)
             yield from self._turns_again(chosen)
-            per_key = (pss_of(self._processes()) - self._without) / count
+            per_key = (pss_of(processes()) - self._without) / count
             yield Sample(self._variant, "pss", per_key)
 
     def _grow(self, count: int) -> list[str]:
@@ -115,19 +111,19 @@ class Keys(Case):
 
     def _turns(self, keys: list[str]) -> Iterator[Sample]:
         """Measure a turn of each of these keys, which nobody has used since their first turn."""
-        cpu = Cpu(self._processes())
+        cpu = Cpu(processes())
         records = [self.peer.play(key, [TURN])[0] for key in keys]
         yield from self._turn(records, cpu.seconds())
 
     def _turns_again(self, keys: list[str]) -> Iterator[Sample]:
         """Measure turns of keys that have been used just before. One key alone always has: these are its turns."""
         single = len(self._keys) == 1
-        processes = self._processes() if single else []  # to read a thousand clocks before a turn would be in its way
+        clocks = processes() if single else []  # to read a thousand clocks before a turn would be in its way
         records, spent = [], 0.0
         for key in islice(cycle(keys), self.scale.key_turns):
             self.peer.start_over(key)
             self.peer.play(key, [TURN])
-            cpu = Cpu(processes)
+            cpu = Cpu(clocks)
             records += self.peer.play(key, [TURN])
             spent += cpu.seconds()
         if single:
@@ -140,10 +136,10 @@ class Keys(Case):
         yield Sample(self._variant, "cpu_turn", spent / len(records) * 1e3)
 
     def idle(self, number: int) -> Iterator[Sample]:
-        """Measure what the keys cost while nobody uses them."""
-        cpu = Cpu(self._processes())
+        """Measure what the keys cost as soon as nobody uses them: each one's first ping is among it."""
+        cpu = Cpu(processes())
         self.peer.idle(self.scale.idle)
-        yield Sample(self._variant, "idle_cpu", cpu.percent())
+        yield Sample(self._variant, "idle_first", cpu.percent())
 
     def shut(self, number: int) -> Iterator[Sample]:
         """Measure how they end."""
@@ -153,6 +149,60 @@ class Keys(Case):
             time.sleep(0.02)
         yield Sample(self._variant, "shut_down", time.monotonic() - began)
         yield Sample(self._variant, "left", len(left))
+
+
+class Idle(Case):
+    """What keys cost that nobody has used for a while, round after round of the same ones; everybody's at the same time."""
+
+    name = "idle"
+    title = "Keys that nobody uses"
+    rounds: ClassVar[int | None] = 5
+    bound: ClassVar[float] = 150.0
+    stages: ClassVar[tuple[str, ...]] = ("open", "settle", "measure")
+    at_once: ClassVar[frozenset[str]] = frozenset({"settle", "measure"})
+    FEW: ClassVar[int] = 20
+    """Keys by which it is found out whether there is memory for all."""
+
+    def __init__(self, peer: Peer, url: str, scale: Scale) -> None:
+        super().__init__(peer, url, scale)
+        self._count = 0
+
+    def open(self, number: int) -> Iterator[Sample]:
+        """Open the keys, before the first round."""
+        if number > 0:
+            return
+        count = self.scale.keys[-1]
+        keys, few = [f"key-{i}" for i in range(count)], min(self.FEW, count)
+        without = pss_of(processes())
+        self.peer.together(keys[:few], TURN, WIDTH)
+        if not fit(count - few, (pss_of(processes()) - without) / few):
+            self.notes.append(f"{counted(count, 'key')} would need more memory than there is")
+            return
+        self.peer.together(keys[few:], TURN, WIDTH)
+        self._count = count
+        yield from ()
+
+    def settle(self, number: int) -> Iterator[Sample]:
+        """Let time pass until what follows from their turns is over."""
+        if number == 0:
+            self.peer.idle(self.scale.settle)
+        yield from ()
+
+    def measure(self, number: int) -> Iterator[Sample]:
+        cpu = Cpu(processes())
+        self.peer.idle(self.scale.idle)
+        if self._count:
+            yield Sample(counted(self._count, "key"), "idle_cpu", cpu.percent())
+
+
+def processes() -> list[int]:
+    """Return the pids of a peer's processes: this one, and all below."""
+    return [os.getpid(), *below(os.getpid())]
+
+
+def fit(count: int, per_key: float) -> bool:
+    """Say whether there is memory for so many keys more, of so many MB each."""
+    return count * per_key * 1e6 <= available_memory() * SPARED
 
 
 def counted(count: int, what: str) -> str:

@@ -6,8 +6,8 @@ from typing import Final
 
 from benchmarks.cases.base import Case
 from benchmarks.cases.flow import BigEvent, Bodies, Burst, Cold, Loop, Turns
-from benchmarks.cases.many import Keys, Streams
+from benchmarks.cases.many import Idle, Keys, Streams
 
 CASES: Final[dict[str, type[Case]]] = {
-    case.name: case for case in (Burst, Turns, Cold, Loop, Bodies, BigEvent, Streams, Keys)
+    case.name: case for case in (Burst, Turns, Cold, Loop, Bodies, BigEvent, Streams, Keys, Idle)
 }

@@ -55,12 +55,13 @@ FLOOR: Final = "bare processes"
 
 PEERS: Final = {
     OURS: Entry(("ours", "Actors")),
-    "pixir_actors async": Entry(("ours", "AsyncActors"), never=frozenset({"keys"})),  # its keys are the same processes
+    # its keys are the same processes
+    "pixir_actors async": Entry(("ours", "AsyncActors"), never=frozenset({"keys", "idle"})),
     PLAIN: Entry(("plain", "Plain"), "websocket-client"),
     "full replay": Entry(("plain", "Replay"), "websocket-client", frozenset({"loop"})),
     SDK: Entry(("openai_sdk", "Sdk"), "openai"),
     "openai-agents": Entry(("openai_agents", "Agents"), "openai-agents"),
     "pydantic-ai": Entry(("pydantic_ai", "PydanticAi"), "pydantic-ai-slim"),
     CEILING: Entry(("reader", "Reader"), None, frozenset({"burst", "turns"})),
-    FLOOR: Entry(("bare", "Bare"), None, frozenset({"keys"})),
+    FLOOR: Entry(("bare", "Bare"), None, frozenset({"keys", "idle"})),
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from benchmarks.asks import Ask
-from benchmarks.cases.many import Keys
+from benchmarks.cases import many
+from benchmarks.cases.many import Idle, Keys
 from benchmarks.peers.base import Peer, Record
 from benchmarks.scale import SCALES
 
@@ -24,6 +27,7 @@ class Clockwork(Peer):
         self.turns: dict[str, int] = {}
         self.cold: list[str] = []
         """Keys of second turns that were not used last."""
+        self.slept: list[float] = []
         self._last = ""
 
     def play(self, key: str, asks: Sequence[Ask]) -> list[Record]:
@@ -46,7 +50,8 @@ class Clockwork(Peer):
     def start_over(self, key: str) -> None:
         self.turns[key] = 0
 
-    def idle(self, seconds: float) -> None: ...
+    def idle(self, seconds: float) -> None:
+        self.slept.append(seconds)
 
     def shut(self, key: str) -> None: ...
 
@@ -78,3 +83,26 @@ def test_each_round_takes_other_keys() -> None:
         list(Keys(peer, "", scale).measure(number))
 
     assert set(peers[0].cold) != set(peers[1].cold)
+
+
+def test_keys_that_nobody_uses_are_opened_once_and_measured_when_they_have_settled() -> None:
+    scale = replace(SCALES["tiny"], keys=(1, 30), idle=7.0, settle=70.0)
+    peer = Clockwork()
+    case = Idle(peer, "", scale)
+
+    found = [[(s.variant, s.metric) for stage in Idle.stages for s in getattr(case, stage)(n)] for n in range(3)]
+
+    assert found == [[("30 keys", "idle_cpu")]] * 3
+    assert peer.turns == {f"key-{i}": 1 for i in range(30)}
+    assert peer.slept == [70.0, 7.0, 7.0, 7.0]
+
+
+def test_keys_for_which_there_is_no_memory_are_not_opened_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "available_memory", lambda: -1)
+    peer = Clockwork()
+    case = Idle(peer, "", replace(SCALES["tiny"], keys=(1, 3000)))
+
+    assert [*case.open(0), *case.settle(0), *case.measure(0)] == []
+
+    assert case.notes == ["3,000 keys would need more memory than there is"]
+    assert len(peer.turns) == Idle.FEW
