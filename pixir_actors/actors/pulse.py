@@ -50,6 +50,24 @@ class Pulse:
 
     def rang(self) -> None:
         """Do what is due: send a ping, or have the machine told that no pong has come."""
+        try:
+            self._do_what_is_due()
+        except Exception as error:
+            self._raise_later(error)
+
+    def ready(self) -> bool:
+        """Take what came from the provider, if there is nothing else and it is only a sign of life.
+
+        Returns:
+            Whether that is so. If not, the actor finds all of it in the next round of its watch, which is at once.
+        """
+        try:
+            return self._hear()
+        except Exception as error:
+            self._raise_later(error)
+            return False
+
+    def _do_what_is_due(self) -> None:
         beat = self._beat
         if beat is None:
             return
@@ -61,12 +79,7 @@ class Pulse:
         else:
             self._left = True
 
-    def ready(self) -> bool:
-        """Take what came from the provider, if there is nothing else and it is only a sign of life.
-
-        Returns:
-            Whether that is so. If not, the actor finds all of it in the next round of its watch, which is at once.
-        """
+    def _hear(self) -> bool:
         beat = self._beat
         if beat is None:
             return False
@@ -74,3 +87,12 @@ class Pulse:
         if heard:
             self._beat, self._changed = beat.heard(time.monotonic()), True
         return heard is not None
+
+    def _raise_later(self, error: Exception) -> None:
+        """Have a defect raised in the watch's next round, where the actor recovers; here it would end the process."""
+        self._left = True
+        self._watch.again(partial(_raise, error))
+
+
+def _raise(error: Exception) -> None:
+    raise error

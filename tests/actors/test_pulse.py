@@ -239,3 +239,22 @@ def test_bytes_of_no_whole_frame_are_no_sign_of_life(due: Resting, monkeypatch: 
 
     assert due.pulse.ready()
     assert due.pulse.due == before
+
+
+@pytest.mark.parametrize("asked", ["rang", "ready"])
+def test_a_defect_is_raised_in_the_watchs_next_round_where_the_actor_recovers(
+    due: Resting, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    due.transport.push()
+    for name in ("ping", "receive"):
+        monkeypatch.setattr(due.transport, name, breaks)
+
+    assert not getattr(due.pulse, asked)()
+
+    assert due.pulse.due is None, "it is not tried again and again"
+    monkeypatch.undo()
+    with pytest.raises(ZeroDivisionError):
+        due.round()
