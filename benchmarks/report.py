@@ -50,10 +50,9 @@ CPU and memory are those of the peer's process and all below it. A target is rea
 differ about that, it is said.
 
 Warm keys are set up anew in each of {Keys.rounds} rounds, by new processes: one key, then 100, then 1,000 in all, {WIDTH} of
-them started at once; turns and memory after each of these steps; then {SCALES["full"].idle:.0f} s in which nobody uses them,
-more than the interval of pings; then they are shut down. `{OURS}` goes through all of that alone, and so do bare processes,
-in one round before all others and in the next after them: nobody else has keys meanwhile. The others are set up one after
-another, and are idle at the same time.
+them started at once; turns and memory after each of these steps; then they are shut down. `{OURS}` goes through all of that
+alone, and so do bare processes, in one round before all others and in the next after them: nobody else has keys meanwhile.
+The others are set up one after another.
 
 Every turn of warm keys that is measured is the second one of its conversation, so that the history is the same whatever the
 number of keys.
@@ -62,10 +61,11 @@ number of keys.
   used again and again: it starts its conversation over, on the connection that there is, and has its first turn unmeasured.
 - *A turn of the key that was used last*: with many keys the same that one key alone does, for comparison.
 
-Keys that nobody uses are another 1,000 of each peer, there at the same time for all {Idle.rounds} rounds of
-{SCALES["full"].idle:.0f} s each. The first one begins {SCALES["full"].settle:.0f} s behind their turns: a process's first
-ping meets memory that it still shares, and channels that nobody uses are closed after a minute. What that costs is among the
-warm keys' figures, as CPU of the first {SCALES["full"].idle:.0f} s; a connection is idle for up to half an hour.
+Keys that nobody uses are another 1,000 of each peer. Each peer's are opened, and measured at once for the
+{SCALES["full"].idle:.0f} s that follow, more than the interval of pings: a process's first ping meets memory that it still
+shares. All of them are there then for {Idle.rounds} rounds of {SCALES["full"].idle:.0f} s, everybody's at the same time, the
+first of which begins {SCALES["full"].settle:.0f} s later: channels that nobody uses are closed after a minute. The target is
+about these rounds, since a connection may be idle for half an hour.
 """
 
 

@@ -53,7 +53,7 @@ METRICS: Final = {
     "cpu_turn": Metric("CPU of a turn", "ms"),
     "pss": Metric("memory per key (PSS)", "MB", compare=False),
     "start": Metric("to start them", "s"),
-    "idle_first": Metric("CPU of their first 26 s without a turn", "% of a core", compare=False),
+    "idle_first": Metric("CPU of the first 26 s", "% of a core", compare=False),
     "idle_cpu": Metric("CPU", "% of a core", compare=False),
     "shut_down": Metric("to shut them down", "s"),
     "left": Metric("processes left then", "processes", compare=False),

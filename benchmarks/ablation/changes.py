@@ -73,13 +73,15 @@ def _masked_in_python() -> Former:
 
 
 def _joined() -> Former:
+    from benchmarks.ablation.former import frame_in_two
+
     def joined(*parts: Any) -> bytes:
         return b"".join(parts)
 
     return {
         "pixir_actors.core.payload:spliced": joined,
         "pixir_actors.core.continuation:_cut": _nothing,
-        "pixir_actors.transport.frames:_CHUNK": 1 << 40,
+        "pixir_actors.transport.websocket:frame": frame_in_two,
     }
 
 
@@ -167,7 +169,11 @@ _ALL: Final = (
     Change(
         "poll",
         "Thespian's transport waits with poll(2), not with a new epoll per round",
-        lambda: {"pixir_actors.system.signed:polling": selectors},
+        # nothing that waits so asks who sees to pings
+        lambda: {
+            "pixir_actors.system.signed:polling": selectors,
+            "pixir_actors.actors.shell:ShellActor.attend": lambda self, attendant: False,
+        },
         _OF_TURNS | _OF_PINGS,
         _WARM,
     ),

@@ -61,7 +61,7 @@ class Streams(Case):
 
 class Keys(Case):
     """Each round sets everything up. Ours is alone, and so are bare processes: pings of others' keys would drive
-    theirs out of the caches.
+    theirs out of the caches. What keys cost that nobody uses is another case.
 
     Whatever the count, each turn that is measured is the second one of its conversation.
     """
@@ -70,8 +70,7 @@ class Keys(Case):
     title = "Warm keys"
     rounds: ClassVar[int | None] = 5
     bound: ClassVar[float] = 150.0
-    stages: ClassVar[tuple[str, ...]] = ("measure", "idle", "shut")
-    at_once: ClassVar[frozenset[str]] = frozenset({"idle"})
+    stages: ClassVar[tuple[str, ...]] = ("measure", "shut")
     anew: ClassVar[bool] = True
     alone: ClassVar[frozenset[str]] = frozenset({OURS, FLOOR})
 
@@ -135,12 +134,6 @@ class Keys(Case):
         yield Sample(self._variant, "turn", milliseconds(records))
         yield Sample(self._variant, "cpu_turn", spent / len(records) * 1e3)
 
-    def idle(self, number: int) -> Iterator[Sample]:
-        """Measure what the keys cost as soon as nobody uses them: each one's first ping is among it."""
-        cpu = Cpu(processes())
-        self.peer.idle(self.scale.idle)
-        yield Sample(self._variant, "idle_first", cpu.percent())
-
     def shut(self, number: int) -> Iterator[Sample]:
         """Measure how they end."""
         began = time.monotonic()
@@ -168,7 +161,7 @@ class Idle(Case):
         self._count = 0
 
     def open(self, number: int) -> Iterator[Sample]:
-        """Open the keys, before the first round."""
+        """Open the keys, before the first round, and measure what they cost as soon as nobody uses them."""
         if number > 0:
             return
         count = self.scale.keys[-1]
@@ -180,7 +173,9 @@ class Idle(Case):
             return
         self.peer.together(keys[few:], TURN, WIDTH)
         self._count = count
-        yield from ()
+        cpu = Cpu(processes())
+        self.peer.idle(self.scale.idle)
+        yield Sample(counted(count, "key"), "idle_first", cpu.percent())
 
     def settle(self, number: int) -> Iterator[Sample]:
         """Let time pass until what follows from their turns is over."""

@@ -346,7 +346,7 @@ class ConnectionActor(ShellActor):
 
     def defect(self) -> None:
         """A handler raised: answer everybody, close the socket, start over cold."""
-        self._unsent = None
+        self._conn, self._unsent = self._pulse.end(self._conn), None
         self._wire.close()
         self._wire.abandon()
         for ticket in self._outbox:

@@ -233,7 +233,7 @@ class Submit:
     key: Secret[str]
     url: Secret[str]
     headers: Secret[Headers]
-    body: Secret[Text]
+    body: Secret[Text] = field(hash=False)  # a large one has none
     settings: Settings
     proxy: Secret[str] | None = None
     channel: str | None = None

@@ -2,7 +2,7 @@
 
 Both would be asked twice for each ping, and a process that wakes after a while pays for all that it touches. What is to be
 done is `core.heartbeat`'s to say; what is not a ping and not a pong is left to the actor, which is told in its usual way.
-Called by the loop that waits (`system.rounds`), between two messages of the actor, in its thread.
+Called by what waits in the process's transport (`system.polling.wait`), in the actor's thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from pixir_actors.actors.watch import Watch
 from pixir_actors.actors.wire import Wire
 from pixir_actors.core import inputs
+from pixir_actors.core.deadlines import rests
 from pixir_actors.core.heartbeat import Heartbeat, caught_up, heartbeat
 from pixir_actors.core.state import Connection
 
@@ -41,7 +42,7 @@ class Pulse:
     def end(self, conn: Connection) -> Connection:
         """Leave it to the machine again; return it with what has happened meanwhile."""
         beat, self._beat = self._beat, None
-        return conn if beat is None or not self._changed else caught_up(conn, beat)
+        return conn if beat is None or not self._changed or not rests(conn) else caught_up(conn, beat)
 
     @property
     def due(self) -> float | None:
@@ -91,8 +92,10 @@ class Pulse:
     def _raise_later(self, error: Exception) -> None:
         """Have a defect raised in the watch's next round, where the actor recovers; here it would end the process."""
         self._left = True
-        self._watch.again(partial(_raise, error))
+        self._watch.again(partial(self._raise, error))
 
-
-def _raise(error: Exception) -> None:
-    raise error
+    def _raise(self, error: Exception) -> None:
+        # Once: where the actor has recovered from it meanwhile, it has begun anew.
+        if self._left:
+            self._left = False
+            raise error

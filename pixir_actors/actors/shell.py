@@ -88,7 +88,7 @@ class ShellActor(Actor):
         self.wakeupAfter(timedelta(seconds=delay), payload=_Instead((name, token)))
 
     def attend(self, attendant: Any) -> bool:
-        """Have somebody see to what comes while this actor waits, as `system.rounds` says; not before its first message.
+        """Have somebody see to what comes while this actor waits, as `system.polling` says; not before its first message.
 
         False where Thespian's own loop waits, which asks nobody.
         """

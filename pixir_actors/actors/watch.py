@@ -19,7 +19,7 @@ Handler = Callable[[bool], None]
 
 
 class Attended(int):
-    """The number of a watch's descriptor, by which `system.rounds` finds who sees to what comes."""
+    """The number of a watch's descriptor, by which `system.polling` finds who sees to what comes."""
 
     attendant: Any = None
 

@@ -140,7 +140,9 @@ class Wire:
         return heard
 
     def _last_words(self, fault: Fault) -> list[inputs.Input]:
-        return self._heard(self._last_received(fault))
+        held, self._held = self._held, None
+        last = self._heard(self._last_received(fault))
+        return last if held is None else self._heard(held) + last
 
     def _last_received(self, fault: Fault) -> Received:
         """Return what a server said before a write to it failed: an error event or a close frame tell more than "reset"."""

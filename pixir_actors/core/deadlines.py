@@ -21,7 +21,10 @@ PAUSES: Final = (State.IDLE, State.DISCONNECTED, State.DEGRADED)
 
 
 def deadlines(conn: Connection) -> Iterator[float]:
-    """Yield every moment at which something is to be done if nothing else happens before."""
+    """Yield every moment at which something is to be done if nothing else happens before.
+
+    But for pings and pongs of a connection that rests, to which somebody else sees.
+    """
     for request in conn.queue:
         yield from _present(after(request.received_at, request.limits.queue_timeout))
         yield from _present(after(request.received_at, request.limits.timeout))

@@ -10,7 +10,8 @@ Rules:
    one in RETIRING, and in no other state. Only a connection with a socket holds an `Anchor`.
 4. Nothing is sent before the socket is open, and no second request before the first has ended.
 5. What is stale does not act: opening attempts, alarms and answers carry tokens, and only the current one counts. There is
-   one alarm, set for the earliest deadline; all deadlines are a function of the connection (`deadlines.py`).
+   one alarm, set for the earliest deadline; all deadlines are a function of the connection (`deadlines.py`). Between turns
+   pings and pongs may be somebody else's to see to, who tells `Silent` where a pong is overdue (`heartbeat.py`).
 6. A request goes out a second time only where it provably did not run: on a fresh socket when a reused one was found dead
    before a byte was written, and as a full replay when the provider refused the continuation, the socket or its bearer. Once
    each; over HTTP where the caller allows it and the WebSocket took nothing; and where it may have run only if the caller
@@ -459,7 +460,7 @@ def _retry(step: _Step, delivery: Delivery, reason: ResetReason) -> bool:
 def _received_between_turns(step: _Step, input: Received) -> None:
     if step.conn.socket is None:
         return
-    if step.conn.socket.pong_due is not None:
+    if step.conn.socket.pong_due is not None and not rests(step.conn):
         # What was to ring if the pong did not come would wake a sleeping process for nothing: the next ping is due later.
         step.set(alarm=None)
     _alive(step)

@@ -172,19 +172,19 @@ def _is_flat(item: Any) -> bool:
     return isinstance(item, dict) and _SCALARS.issuperset(map(type, item.values()))
 
 
-def _between(body: Whole, comma: int, bracket: int) -> list[Any]:
+def _between(body: Whole, comma: int, end: int) -> list[Any]:
     """Return the items between a comma and the bracket that ends their list.
 
     Raises:
         orjson.JSONDecodeError: That is not what is there.
     """
     if isinstance(body, bytes):
-        items: list[Any] = orjson.loads(b"".join((b"[", memoryview(body)[comma + 1 : bracket], b"]")))
+        items: list[Any] = orjson.loads(b"".join((b"[", memoryview(body)[comma + 1 : end], b"]")))
         return items
     # In the one place where they are: a copy of a large body costs as much as parsing it.
     body[comma] = ord("[")
     try:
-        items = orjson.loads(memoryview(body)[comma : bracket + 1])
+        items = orjson.loads(memoryview(body)[comma : end + 1])
     finally:
         body[comma] = ord(",")
     return items

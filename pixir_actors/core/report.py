@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pixir_actors.core.continuation import Anchor
 from pixir_actors.core.fingerprint import host
+from pixir_actors.core.heartbeat import heartbeat
 from pixir_actors.core.state import Connection, State, Statistics
 from pixir_actors.status import ConnectionStatus
 
@@ -46,7 +47,7 @@ class Facts(NamedTuple):
 
 def facts_of(connection: Connection) -> Facts:
     """Return what a connection reports."""
-    anchor, socket, alarm = connection.continuation, connection.socket, connection.alarm
+    anchor, socket = connection.continuation, connection.socket
     model = anchor.model if isinstance(anchor, Anchor) else None
     return Facts(
         connection.state.value,
@@ -58,10 +59,17 @@ def facts_of(connection: Connection) -> Facts:
         None if socket is None else socket.opened_at,
         connection.idle_since,
         connection.backoff.until,
-        None if alarm is None else alarm.at,
+        _next_deadline(connection),
         connection.limits.keepalive_interval if connection.state is State.IDLE else None,
         tuple(vars(connection.statistics).values()),
     )
+
+
+def _next_deadline(connection: Connection) -> float | None:
+    alarm, beat = connection.alarm, heartbeat(connection)
+    if alarm is None or beat is None:
+        return alarm.at if alarm is not None else beat.due if beat is not None else None
+    return min(alarm.at, beat.due)
 
 
 def describe(facts: Facts, *, now: float, key: str, connection_id: str, pid: int) -> ConnectionStatus:

@@ -203,16 +203,20 @@ class ClientFrame(NamedTuple):
 def frame(opcode: int, payload: Text) -> ClientFrame:
     """Return one frame of a client. Its payload must stay as it is until the last chunk was taken."""
     size, key = len(payload), os.urandom(4)
-    if size < 126:
-        head = struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key)
-    elif size < 1 << 16:
-        head = struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key)
-    else:
-        head = struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key)
+    head = head_of(opcode, size, key)
     if size <= _CHUNK:
         whole = bytes(payload) if isinstance(payload, Pieces) else payload
         return ClientFrame(len(head) + size, iter((head + masked(whole, key),)))
     return ClientFrame(len(head) + size, _masked_chunks(head, parts_of(payload), key))
+
+
+def head_of(opcode: int, size: int, key: bytes) -> bytes:
+    """Return what stands in front of a masked payload of so many bytes."""
+    if size < 126:
+        return struct.pack("!BB4s", _FIN | opcode, _MASKED | size, key)
+    if size < 1 << 16:
+        return struct.pack("!BBH4s", _FIN | opcode, _MASKED | 126, size, key)
+    return struct.pack("!BBQ4s", _FIN | opcode, _MASKED | 127, size, key)
 
 
 def _masked_chunks(head: bytes, parts: tuple[Piece, ...], key: bytes) -> Iterator[bytes]:

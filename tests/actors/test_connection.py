@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -26,7 +27,7 @@ from pixir_actors.channel import ChannelLost, Frame, FrameType, Inbox, InboxClos
 from pixir_actors.channel.frame import GOODBYE, encode, failure_from, hello, metadata_from
 from pixir_actors.core import actions as do
 from pixir_actors.core.secret import Secret
-from pixir_actors.core.state import State, Via
+from pixir_actors.core.state import Socket, State, Via, evolve
 from pixir_actors.errors import Delivery, ErrorCode
 from pixir_actors.settings import Settings
 from pixir_actors.transport.base import Fault
@@ -989,3 +990,33 @@ def test_where_nothing_can_be_watched_it_says_so_and_ends() -> None:
     assert system.ask(address, c.Begin("c-1", "label", None, None), 1) == c.StartFailed("c-1", "no_watch")
     assert system.ask(address, m.GetStatus(1), 0.05) is None
     system.shutdown()
+
+
+def test_a_defect_at_rest_leaves_a_connection_that_ends_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was heard meanwhile is of a socket that is closed now."""
+    monkeypatch.setattr(module.process, "die_with_parent", lambda _: True)  # this process is the test's
+    actor = ConnectionActor({"Thespian Watch Supported": True})
+    told: list[Any] = []
+    wakes: list[Any] = []
+    actor._myRef = SimpleNamespace(
+        transport=SimpleNamespace(attends=True),
+        actor_send=lambda _, message: told.append(message),
+        wakeupAfter=lambda *wakeup: wakes.append(wakeup),
+    )
+    actor.receiveMessage(c.Begin("c-1", "label", None, None), None)
+    rested = Socket("wss://host/", "who", 0.0, None, 0.0)
+    actor._conn = evolve(actor._conn, state=State.IDLE, socket=rested)
+    actor._pulse.begin(actor._conn)
+    transport = FakeTransport()
+    vars(actor._wire)["_transport"] = transport
+    actor.watch.add(transport.fileno(), lambda _: None)
+    actor._pulse.rang()
+    wakes.clear()
+    monkeypatch.setattr(actor._intake, "prepare", None)  # not callable
+
+    actor.receiveMessage(submit(1), None)
+
+    assert transport.closed
+    assert actor._conn.state is State.DISCONNECTED
+    assert len(wakes) == 1, "its idle close"
+    actor.watch.close()

@@ -252,9 +252,50 @@ def test_a_defect_is_raised_in_the_watchs_next_round_where_the_actor_recovers(
     for name in ("ping", "receive"):
         monkeypatch.setattr(due.transport, name, breaks)
 
-    assert not getattr(due.pulse, asked)()
+    getattr(due.pulse, asked)()
 
     assert due.pulse.due is None, "it is not tried again and again"
     monkeypatch.undo()
     with pytest.raises(ZeroDivisionError):
         due.round()
+
+
+def test_a_defect_that_the_actor_has_recovered_from_is_not_raised_again(
+    fresh: Resting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket was readable, too, and raised the same first."""
+
+    def breaks(**_: object) -> None:
+        raise ZeroDivisionError
+
+    fresh.transport.push()
+    monkeypatch.setattr(fresh.transport, "receive", breaks)
+    assert not fresh.pulse.ready()
+    with pytest.raises(ZeroDivisionError):
+        fresh.round()
+    monkeypatch.undo()
+
+    fresh.pulse.begin(resting(time.monotonic()))
+
+    fresh.round()
+
+
+def test_a_connection_that_starts_over_has_nothing_to_catch_up_with(due: Resting) -> None:
+    due.pulse.rang()
+    new = Connection.new(now=0.0, limits=Settings(), attended=True)
+
+    assert due.pulse.end(new) is new
+    assert due.pulse.due is None
+
+
+def test_what_was_read_at_rest_comes_before_the_last_words(fresh: Resting) -> None:
+    fresh.transport.room = 0
+    fresh.transport.owe(7)
+    fresh.transport.push({"type": "error", "error": {"code": "websocket_connection_limit_reached"}})
+    assert not fresh.pulse.ready()
+    fresh.transport.write_fault = RESET
+    fresh.transport.push(created())
+
+    heard = [each for each in fresh.round() if isinstance(each, inputs.Received)]
+
+    assert [event.type for each in heard for event in each.events] == ["error", "response.created"]

@@ -46,7 +46,8 @@ def test_every_case_measures_us_and_plain_websocket_client() -> None:
     assert peers_in(results, "burst") == {OURS, PLAIN, CEILING}
     assert peers_in(results, "loop") == {OURS, PLAIN, "full replay"}
     assert {place[2] for place in results.values} == set(METRICS)
-    assert all(len(found) == 2 for peers in results.values.values() for found in peers.values()), "one value a round"
+    found = {place[2]: len(values) for place, peers in results.values.items() for values in peers.values()}
+    assert {metric for metric, count in found.items() if count != 2} == {"idle_first"}, "one value a round"
 
 
 def test_deltas_are_continued_and_cost_fewer_bytes_than_full_replay() -> None:

@@ -201,3 +201,16 @@ def test_a_report_is_nothing_but_json() -> None:
 
     *others, statistics = orjson.loads(orjson.dumps(tuple(told)))
     assert Facts._make((*others, tuple(statistics))) == told
+
+
+def test_the_next_wakeup_of_a_connection_that_rests_is_that_of_its_heartbeat() -> None:
+    machine = Machine(attended=True, keepalive_interval=25.0, idle_close_after=1800.0)
+    machine.turn([user("one")])
+    machine.wait(26.0)  # its alarm is that of its idle close by now
+    assert machine.conn.alarm is not None
+    assert machine.conn.alarm.at > machine.now + 1000
+
+    told = status(machine)
+
+    assert told.next_wakeup_s == pytest.approx(24.0, abs=0.3)
+    assert told.wakeup_every_s == 25.0
