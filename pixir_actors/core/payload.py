@@ -23,7 +23,6 @@ WEBSOCKET_ONLY: Final = ("type", "stream_id")
 """Fields of the WebSocket's envelope, which an HTTP endpoint does not know."""
 
 _ENVELOPE: Final = b'"type":"response.create","store":false}'
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TOUCHED: Final = frozenset({"type", "store", "stream", *OWN_CONTINUATION})
 
 
@@ -156,8 +155,7 @@ def _grown(body: Whole, before: Parsed) -> Parsed | None:
     try:
         items = _between(body, end, len(body) - behind)
         for item in items:
-            if not _is_flat(item):
-                orjson.dumps([[item]])  # as in `parse`, and as deep as it stands there
+            orjson.dumps([[item]])  # as in `parse`, and as deep as it stands there
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not items:
@@ -165,11 +163,6 @@ def _grown(body: Whole, before: Parsed) -> Parsed | None:
     known = before.payload["input"]
     payload = before.payload | {"input": known + items}
     return Parsed(payload, body, len(body) - behind, Grown(len(known), end + 1, len(body) - behind))
-
-
-def _is_flat(item: Any) -> bool:
-    """Say whether nothing in an item is nested, so that it can be written for certain: writing it costs more."""
-    return isinstance(item, dict) and _SCALARS.issuperset(map(type, item.values()))
 
 
 def _between(body: Whole, comma: int, end: int) -> list[Any]:

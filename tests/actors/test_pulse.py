@@ -194,7 +194,7 @@ def test_a_pong_that_is_owed_and_not_taken_is_flushed_by_the_watch(fresh: Restin
     assert fresh.transport.pending_bytes() == 0
 
 
-def test_a_ping_that_is_not_taken_is_flushed_by_the_watch(due: Resting) -> None:
+def test_what_a_full_socket_does_not_take_at_a_ping_is_flushed_by_the_watch(due: Resting) -> None:
     due.transport.room = 0
     due.transport.owe(11)
     due.transport.receive(max_messages=1, max_bytes=1)

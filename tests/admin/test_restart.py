@@ -60,15 +60,13 @@ def foreground(places: Places, environment: dict[str, str]) -> Iterator[Foregrou
         process.communicate()
 
 
+def supervisors(daemon: subprocess.Popen[str]) -> set[int]:
+    return {pid for pid in descendants(daemon.pid) if comm(pid) == "pixir-superv"}
+
+
 def supervisor_of(daemon: subprocess.Popen[str]) -> int:
-    found: list[int] = []
-
-    def there() -> bool:
-        found[:] = [pid for pid in descendants(daemon.pid) if comm(pid) == "pixir-superv"]
-        return bool(found)
-
-    assert until(there, 10)
-    return found[0]
+    assert until(lambda: supervisors(daemon), 10)
+    return next(iter(supervisors(daemon)))
 
 
 def test_a_system_that_is_stuck_is_replaced(sim: Simulator, places: Places, foreground: Foreground, key: str) -> None:
@@ -92,9 +90,10 @@ def test_a_system_that_is_stuck_is_replaced(sim: Simulator, places: Places, fore
 def test_a_system_that_ends_again_and_again_is_given_up(places: Places, foreground: Foreground) -> None:
     daemon = foreground("daemon.MAX_RESTARTS = 1")
     for _ in range(2):
-        supervisor_of(daemon)
+        old = supervisor_of(daemon)
         os.kill(descendants(daemon.pid)[0], signal.SIGKILL)
-        assert until(lambda: daemon.poll() is not None or "pixir-superv" in map(comm, descendants(daemon.pid)), 20)
+        # Until it is the new one: the old one is there for a moment.
+        assert until(lambda old=old: daemon.poll() is not None or supervisors(daemon) - {old}, 20)  # type: ignore[misc]
     said = daemon.communicate(timeout=within(20))[1]
 
     assert daemon.returncode == 1

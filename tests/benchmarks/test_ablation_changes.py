@@ -37,7 +37,6 @@ WITNESSES = {
     "masking-in-c": ("pixir_actors.transport.masking:translated", MORE),
     "read-in-place": ("pixir_actors.channel.frame:Decoder._reserve", NONE),
     "pieces": ("pixir_actors.core.text:Pieces.__init__", NONE),
-    "flat-items": ("orjson:dumps", MORE),
     "heartbeat-apart": ("pixir_actors.core.heartbeat:Heartbeat.__init__", NONE),
     "board": ("pixir_actors.actors.board:Slot.write", NONE),
     "plain-forks": ("pixir_actors.system.forks:Fork.start", NONE),

@@ -240,8 +240,7 @@ def test_it_is_known_where_what_is_new_stands(place: type[bytes], new: list[Any]
 
 @pytest.mark.parametrize("item", ["text", 1, None, {}, {"a": 1, "b": None, "c": "d", "e": 1.5, "f": True}], ids=repr)
 @pytest.mark.parametrize("levels", [251, 252, 253, 300])
-def test_what_goes_on_is_as_deep_as_can_be_written(item: Any, levels: int) -> None:
-    """An item with nothing in it is not tried; one that is nested is, wherever that begins."""
+def test_what_goes_on_is_as_deep_as_can_be_written_whatever_stands_in_front_of_it(item: Any, levels: int) -> None:
     for deep in (b"[" * levels + b"]" * levels, b'{"a":1,"b":' + b"[" * levels + b"]" * levels + b"}"):
         grown = body("a", "b", item)[: -len(IN_ENVELOPE) - 1] + b"," + deep + b"]" + IN_ENVELOPE
         assert outcome(grown, parse(FIRST)) == outcome(grown, None)
