@@ -45,10 +45,10 @@ examples: $(INSTALLED) ## every example, one after another
 oracle: $(INSTALLED) ## 20,000 random conversations: what the model saw against what the caller meant
 	$(BIN)/python -m tests.long.oracle $(ARGS)
 
-bench: $(BENCHED) ## side by side with its peers, as ratios (twelve minutes); ARGS="--quick", "--case burst turns --peer openai"
+bench: $(BENCHED) ## side by side with its peers, as ratios (a quarter of an hour); ARGS="--quick", "--case burst turns --peer openai"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/performance.md with its plots (half an hour)
+bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/performance.md with its plots (35 minutes)
 	mkdir -p build
 	$(BIN)/python -m benchmarks --json build/quiet.json $(ARGS)
 	$(BIN)/python -m benchmarks --busy --json build/busy.json $(ARGS)
