@@ -48,7 +48,7 @@ oracle: $(INSTALLED) ## 20,000 random conversations: what the model saw against 
 bench: $(BENCHED) ## side by side with its peers, as ratios (a quarter of an hour); ARGS="--quick", "--case burst turns --peer openai"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/performance.md with its plots (35 minutes)
+bench-report: $(BENCHED) ## the same, and again beside busy loops; writes docs/performance.md with its plots (40 minutes)
 	mkdir -p build
 	$(BIN)/python -m benchmarks --json build/quiet.json $(ARGS)
 	$(BIN)/python -m benchmarks --busy --json build/busy.json $(ARGS)
