@@ -22,10 +22,11 @@ from typing import Any, Final
 import orjson
 import thespian.system.transport.TCPTransport as transport
 
+from benchmarks.ablation.switch import in_guardians, replace
 from pixir_actors.actors import connection
 from pixir_actors.actors.board import Slot
 from pixir_actors.channel.inbox import Inbox
-from pixir_actors.system import embedded, frames, polling
+from pixir_actors.system import frames, polling
 
 NAMES: Final = (
     "messages",  # between actors, and the bytes that they are pickled to
@@ -43,7 +44,6 @@ NAMES: Final = (
     "deliveries",  # slices of a stream that were put where its consumer waits
 )
 ROW: Final = struct.Struct(f"={len(NAMES)}Q")
-GUARDIAN: Final = "from pixir_actors.system.guardian import main;"
 
 Call = Callable[..., Any]
 
@@ -117,9 +117,7 @@ def wrap(counters: Counters) -> None:
 
 def wrap_guardians(counters: Counters) -> None:
     """Have the embedded systems that this process starts count, too."""
-    assert GUARDIAN in embedded.BOOTSTRAP
-    counting = f"from tests.counters import Counters, wrap; wrap(Counters({counters.path!r})); {GUARDIAN}"
-    vars(embedded)["BOOTSTRAP"] = embedded.BOOTSTRAP.replace(GUARDIAN, counting)
+    replace(in_guardians(f"from tests.counters import Counters, wrap; wrap(Counters({counters.path!r}))"))
 
 
 def _wrap_messages(counters: Counters) -> None:

@@ -24,8 +24,8 @@ LAYERS = {
     "events": "events",
     "status": "status",
     "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.heartbeat "
-    "core.inputs core.key core.lifecycle core.payload core.report core.secret core.server_event core.state core.text "
-    "core.verdict",
+    "core.inputs core.key core.lifecycle core.output core.payload core.report core.secret core.server_event core.state "
+    "core.text core.verdict",
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "

@@ -19,7 +19,7 @@ from benchmarks.ablation.sampling import sampled
 from benchmarks.asks import AROUND, Ask
 from benchmarks.cases.base import Case
 from benchmarks.cases.flow import TURN
-from benchmarks.cases.many import WIDTH, milliseconds
+from benchmarks.cases.many import WIDTH, milliseconds, processes
 from benchmarks.meter import Cpu, below, pss_of, switches_of
 from benchmarks.peers.base import Peer
 from benchmarks.peers.ours import SETTINGS
@@ -261,7 +261,7 @@ class Keys(Probe):
 
     def measure(self, number: int) -> Iterator[Sample]:
         self.peer.together(self._keys, TURN, WIDTH)
-        cpu = Cpu([os.getpid(), *below(os.getpid())])
+        cpu = Cpu(processes())
         records = [self.peer.play(key, [TURN])[0] for key in self._keys[-self.scale.key_turns :]]
         yield Sample("", "cpu_all", cpu.seconds() / len(records) * 1e3)
         yield Sample("", "turn", milliseconds(records))
@@ -306,7 +306,7 @@ class Memory(Keys):
 
     @staticmethod
     def _memory() -> float:
-        return pss_of([os.getpid(), *below(os.getpid())])
+        return pss_of(processes())
 
 
 PROBES: Final[dict[str, type[Probe]]] = {probe.name: probe for probe in (Warm, Body, Idle, Keys, Many, Memory)}

@@ -106,6 +106,7 @@ def _unchanged(wrapped: Any) -> Any:
     return wrapped
 
 
+_UNATTENDED: Final[Former] = {"pixir_actors.actors.shell:ShellActor.attend": lambda self, attendant: False}
 _WARM: Final = ("warm", "connection")
 _LARGE: Final = ("body", "connection")
 _OF_TURNS: Final = {"warm": ("turn", "cpu_connection")}
@@ -170,10 +171,7 @@ _ALL: Final = (
         "poll",
         "Thespian's transport waits with poll(2), not with a new epoll per round",
         # What waits so asks nobody to see to pings; what that is worth is another change.
-        lambda: {
-            "pixir_actors.system.signed:polling": selectors,
-            "pixir_actors.actors.shell:ShellActor.attend": lambda self, attendant: False,
-        },
+        lambda: {"pixir_actors.system.signed:polling": selectors, **_UNATTENDED},
         _OF_TURNS,
         _WARM,
     ),
@@ -208,7 +206,7 @@ _ALL: Final = (
     Change(
         "heartbeat-apart",
         "between turns pings and pongs go past Thespian and the machine",
-        lambda: {"pixir_actors.actors.shell:ShellActor.attend": lambda self, attendant: False},
+        lambda: _UNATTENDED,
         _OF_PINGS,
         ("idle", "connection"),
     ),

@@ -75,7 +75,6 @@ from pixir_actors.core.continuation import (
     ResetReason,
     after_response,
     plan,
-    text_message,
 )
 from pixir_actors.core.deadlines import (
     ANSWERING,
@@ -106,6 +105,7 @@ from pixir_actors.core.inputs import (
     StopAsked,
     Submitted,
 )
+from pixir_actors.core.output import indexed_item, output_of
 from pixir_actors.core.payload import continues_itself, http_body, prefill
 from pixir_actors.core.server_event import (
     RETRYABLE_STATUSES,
@@ -114,7 +114,6 @@ from pixir_actors.core.server_event import (
     ServerEvent,
     Stage,
     Tag,
-    listed_output,
     provider_fault,
     response_id,
     succeeded,
@@ -507,7 +506,7 @@ def _received(step: _Step, input: Received) -> None:
         if event.tag is Tag.TEXT_DELTA and isinstance(event.body.get("delta"), str):
             chunks.append(event.body["delta"])
         elif event.tag is Tag.ITEM_DONE:
-            items.append(_indexed_item(event))
+            items.append(indexed_item(event))
         elif event.stage is Stage.OPENING:
             turn = evolve(turn, opened=True, response_id=response_id(event) or turn.response_id)
             step.set_socket(announces=True)
@@ -522,11 +521,6 @@ def _is_of_another(conn: Connection, turn: Turn, event: ServerEvent) -> bool:
     """
     announced = turn.opened or conn.socket is None or not conn.socket.announces
     return not announced and (event.stage is Stage.OUTPUT or (event.stage is Stage.TERMINAL and succeeded(event)))
-
-
-def _indexed_item(event: ServerEvent) -> tuple[int, Any]:
-    index = event.body.get("output_index")
-    return (index if isinstance(index, int) else 0, event.body.get("item"))
 
 
 def _collected(step: _Step, events: list[tuple[Tag, bytes]], progressed: bool, output: bool) -> bool:
@@ -673,7 +667,7 @@ def _continuation_after(
     if fault is not None:
         own = continues_itself(payload)
         return Cold(ResetReason.CALLER_CONTINUATION if own else ResetReason.RESPONSE_FAILED)
-    output = _output_of(turn, event)
+    output = output_of(event, turn.items, turn.text)
     # A server that answered all the same has put something between the input and whatever follows.
     prefilled = turn.request.purpose is Purpose.PREFILL and not output
     return after_response(payload, captured, output, prefilled=prefilled)
@@ -689,16 +683,6 @@ def _warmed(step: _Step, *, unusable: bool = False) -> None:
     if turn.via is Via.WEBSOCKET:
         step.set(backoff=CLOSED)
     _end_turn(step)
-
-
-def _output_of(turn: Turn, event: ServerEvent) -> list[Any]:
-    """Return the items the provider put out: as the terminal event lists them, else as they came, else the text alone."""
-    listed = listed_output(event)
-    if listed:
-        return listed
-    if turn.items:
-        return [item for _, item in sorted(turn.items, key=lambda pair: pair[0])]
-    return [text_message(turn.text)] if turn.text else []
 
 
 def _end_turn(step: _Step) -> None:
