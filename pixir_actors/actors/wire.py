@@ -141,8 +141,10 @@ class Wire:
 
     def _last_words(self, fault: Fault) -> list[inputs.Input]:
         held, self._held = self._held, None
-        last = self._heard(self._last_received(fault))
-        return last if held is None else self._heard(held) + last
+        heard = [] if held is None else self._heard(held)
+        if heard and isinstance(heard[-1], inputs.SocketFailed):
+            return heard  # it has ended already, and ends once
+        return heard + self._heard(self._last_received(fault))
 
     def _last_received(self, fault: Fault) -> Received:
         """Return what a server said before a write to it failed: an error event or a close frame tell more than "reset"."""

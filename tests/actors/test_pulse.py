@@ -299,3 +299,16 @@ def test_what_was_read_at_rest_comes_before_the_last_words(fresh: Resting) -> No
     heard = [each for each in fresh.round() if isinstance(each, inputs.Received)]
 
     assert [event.type for each in heard for event in each.events] == ["error", "response.created"]
+
+
+def test_a_socket_that_has_ended_at_rest_ends_once(fresh: Resting) -> None:
+    fresh.transport.room = 0
+    fresh.transport.owe(7)
+    fresh.transport.push(fault=Fault(ErrorCode.WEBSOCKET_CLOSED))
+    assert not fresh.pulse.ready()
+    fresh.transport.write_fault = RESET
+
+    [failed] = fresh.wire.ping()
+
+    assert isinstance(failed, inputs.SocketFailed)
+    assert failed.code is ErrorCode.WEBSOCKET_CLOSED
