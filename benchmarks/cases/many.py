@@ -196,8 +196,8 @@ def processes() -> list[int]:
 
 
 def fit(count: int, per_key: float) -> bool:
-    """Say whether there is memory for so many keys more, of so many MB each."""
-    return count * per_key * 1e6 <= available_memory() * SPARED
+    """Say whether there is memory for so many keys more, of so many MB each (what was measured may be below nothing)."""
+    return count * max(per_key, 0.0) * 1e6 <= available_memory() * SPARED
 
 
 def counted(count: int, what: str) -> str:

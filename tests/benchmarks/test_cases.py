@@ -107,3 +107,12 @@ def test_keys_for_which_there_is_no_memory_are_not_opened_and_it_is_said(monkeyp
 
     assert case.notes == ["3,000 keys would need more memory than there is"]
     assert len(peer.turns) == Idle.FEW
+
+
+@pytest.mark.parametrize("per_key", [-0.5, 0.0, 0.5])
+def test_memory_that_is_not_there_is_not_had_by_keys_that_seem_to_give_some_back(
+    monkeypatch: pytest.MonkeyPatch, per_key: float
+) -> None:
+    monkeypatch.setattr(many, "available_memory", lambda: -1)
+
+    assert not many.fit(10, per_key)
