@@ -14,7 +14,7 @@ run: $(INSTALLED) ## a tool conversation over one warm WebSocket, with evidence 
 	$(BIN)/python examples/agent_loop.py
 
 test: $(INSTALLED) ## all tests; ARGS="-k word -x" are passed on
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 check: style types test ## style, types and tests
 

@@ -541,7 +541,20 @@ class Line:
 
     def frames(self, request_id: int) -> list[Frame]:
         with suppress(ChannelLost, InboxClosed):
-            self._frames[request_id] += self._inboxes[request_id].take(0) or ()
+            self._take(request_id)
+        return self._frames[request_id]
+
+    def lost(self, request_id: int) -> list[Frame]:
+        """Wait until the channel has been lost; return all that had come."""
+
+        def has_been() -> bool:
+            try:
+                self._take(request_id)
+            except ChannelLost:
+                return True
+            return False
+
+        self._room.run(has_been)
         return self._frames[request_id]
 
     def ended(self, request_id: int) -> Frame:
@@ -555,6 +568,9 @@ class Line:
         self._room.run(lambda: len(self._peer.transport.sent) >= self.already + count)
         self._room.run()
         assert len(self._peer.transport.sent) == self.already + count
+
+    def _take(self, request_id: int) -> None:
+        self._frames[request_id] += self._inboxes[request_id].take(0) or ()
 
     def _open(self, request_id: int) -> None:
         if request_id not in self._inboxes:
@@ -670,7 +686,7 @@ def test_a_client_that_stops_making_sense_has_gone_and_the_connection_goes_on(
     line.send(noise)
     room.run(lambda: transport.closed)
 
-    assert [one.type for one in line.frames(2)][-1] != FrameType.FINISHED
+    assert [one.type for one in line.lost(2)] == [FrameType.QUEUED, FrameType.SENDING]
     assert not begun.actor.ended
     begun.turn(5)
     assert room.evidence(5)["continuation_reset_reason"] == "caller_gone"

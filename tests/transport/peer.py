@@ -172,6 +172,8 @@ class Peer:
             except OSError:
                 return
             self.connections += 1
+            # A script's last words would wait for the client's word on what came before, and go with the socket's end.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(within(10))
             self._sockets.append(sock)
             thread = threading.Thread(target=self._serve, args=(sock, len(self._sockets) - 1))
