@@ -67,9 +67,9 @@ def facts_of(connection: Connection) -> Facts:
 
 def _next_deadline(connection: Connection) -> float | None:
     alarm, beat = connection.alarm, heartbeat(connection)
-    if alarm is None or beat is None:
-        return alarm.at if alarm is not None else beat.due if beat is not None else None
-    return min(alarm.at, beat.due)
+    if alarm is None:
+        return None if beat is None else beat.due
+    return alarm.at if beat is None else min(alarm.at, beat.due)
 
 
 def describe(facts: Facts, *, now: float, key: str, connection_id: str, pid: int) -> ConnectionStatus:
