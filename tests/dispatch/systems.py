@@ -38,15 +38,20 @@ class Context:
         if callable(item):
             return item()
         if item == "silence":
-            time.sleep(patience.total_seconds())
+            self._system.sleep(patience.total_seconds())
             return None
         return item
 
 
 class System:
-    """An actor system of contexts that follow a script."""
+    """An actor system of contexts that follow a script.
+
+    Attributes:
+        sleep: What they wait with when nothing comes back.
+    """
 
     def __init__(self) -> None:
+        self.sleep: Callable[[float], None] = time.sleep
         self.replies: list[Any] = []
         self.patience: list[float] = []
         self.contexts: list[Context] = []
