@@ -159,26 +159,19 @@ class Registry:
         """Take note that a connection is up that knows why its key had lost the last one."""
         self._tombstones.pop(key.reveal(), None)
 
-    def longest_idle(self, *, unless_busy_since: float) -> Child | None:
-        """Return the connection that has been idle longest, was not asked to leave yet, and has not declined since then."""
-        candidates = [
-            (since, child)
-            for child in self._by_key.values()
-            if child.may_be_asked(unless_busy_since=unless_busy_since) and (since := child.idle_since()) is not None
-        ]
-        return min(candidates, key=lambda pair: pair[0])[1] if candidates else None
+    def candidates(self, *, unless_busy_since: float) -> list[Child]:
+        """Return the connections that may be asked to make room, the one to ask first at the beginning.
 
-    def least_used(self, *, unless_busy_since: float) -> Child | None:
-        """Return the connection whose address was given out longest ago, of those that may be idle without having said so.
-
-        These are those that report by message, a moment after their turn.
+        First those that are idle, the longest idle one before all. Then those that may be idle without having said so, since
+        they report by message, a moment after their turn: by when their address was given out. None of them was asked
+        already, nor has declined since `unless_busy_since`.
         """
-        candidates = [
-            child
-            for child in self._by_key.values()
-            if child.slot is None and child.may_be_asked(unless_busy_since=unless_busy_since)
-        ]
-        return min(candidates, key=lambda child: child.used_at, default=None)
+        may = [child for child in self._by_key.values() if child.may_be_asked(unless_busy_since=unless_busy_since)]
+        since = {child.connection_id: child.idle_since() for child in may}
+        idle = [child for child in may if since[child.connection_id] is not None]
+        perhaps = [child for child in may if since[child.connection_id] is None and child.slot is None]
+        idle.sort(key=lambda child: since[child.connection_id] or 0.0)
+        return idle + sorted(perhaps, key=lambda child: child.used_at)
 
     def _bury(self, key: str, reason: str) -> None:
         self._tombstones[key] = reason

@@ -1,4 +1,4 @@
-"""A place for a new key where all are taken: who waits for one, and which connection gives way."""
+"""A place for a new key where all are taken: who waits for one, and which connections give way."""
 
 from __future__ import annotations
 
@@ -61,11 +61,12 @@ class Room:
         return True
 
     def wait(self, ask: EnsureStarted, asker: Any, now: float) -> bool:
-        """Have a key wait for the connection that is asked to give way; False if none may."""
-        if not self._make(len(self._waiting) + 1):
-            return False
+        """Have a key wait for the connections that are asked to give way; False if not as many may."""
         self._waiting.append(_Waiting(ask, [(asker, ask)], now))
-        return True
+        if self._make():
+            return True
+        self._waiting.pop()
+        return False
 
     def evict_answered(self, child: Child, *, accepted: bool) -> None:
         """Take note of what a connection answered that was asked to make room."""
@@ -77,7 +78,7 @@ class Room:
             return
         # It has become busy since it reported; ask the next one, or give up on who waits longest.
         child.busy_at = time.monotonic()
-        if self._waiting and not self._make(len(self._waiting)):
+        while not self._make():
             self._give_up(self._waiting.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
 
     def serve(self) -> None:
@@ -96,17 +97,21 @@ class Room:
         for one in waiting:
             self._give_up(one, ErrorCode.SHUTTING_DOWN)
 
-    def _make(self, needed: int) -> bool:
-        """Ask the longest idle connection to leave, unless `needed` of them have been asked; say whether one may."""
+    def _make(self) -> bool:
+        """Ask as many connections to leave as it takes to have a place for each who waits; ask none if not as many may."""
+        # Who waits has a limit of its own, and those before it will have a place by then.
+        serving = self._registry.serving
+        too_many = [serving + place - one.ask.max_connections for place, one in enumerate(self._waiting, 1)]
         asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
-        if asked >= needed:
+        missing = max(too_many, default=0) - asked
+        if missing <= 0:
             return True
-        rested = time.monotonic() - BUSY_FOR
-        child = self._registry.longest_idle(unless_busy_since=rested) or self._registry.least_used(unless_busy_since=rested)
-        if child is None:
+        candidates = self._registry.candidates(unless_busy_since=time.monotonic() - BUSY_FOR)
+        if len(candidates) < missing:
             return False
-        child.evicting, child.silent = True, 0
-        self._evict(child)
+        for child in candidates[:missing]:
+            child.evicting, child.silent = True, 0
+            self._evict(child)
         return True
 
     def _give_up(self, waiting: _Waiting, code: ErrorCode) -> None:

@@ -138,10 +138,10 @@ def test_one_that_has_not_reported_is_not_idle() -> None:
 
 def test_the_longest_idle_one_is_found_whenever_they_reported(registry: Registry) -> None:
     """An idle connection has nothing to report: since its report it has been idle longer."""
-    assert registry.longest_idle(unless_busy_since=0.0) is None
+    assert registry.candidates(unless_busy_since=0.0) == []
     old, recent, busy, silent, asked, left = [child(name) for name in ("old", "recent", "busy", "silent", "asked", "left")]
     for one in (recent, old, busy, silent, asked, left):
-        one.address = one.created_address
+        one.address, one.slot = one.created_address, Board().take()
         registry.add(one)
     old.facts = FACTS._replace(idle_since=100.0)
     recent.facts = FACTS._replace(idle_since=170.0)
@@ -150,12 +150,12 @@ def test_the_longest_idle_one_is_found_whenever_they_reported(registry: Registry
     asked.evicting = True
     registry.forget(left)
 
-    assert registry.longest_idle(unless_busy_since=0.0) is old
+    assert registry.candidates(unless_busy_since=0.0) == [old, recent]
     old.evicting = True
-    assert registry.longest_idle(unless_busy_since=0.0) is recent
+    assert registry.candidates(unless_busy_since=0.0) == [recent]
     recent.busy_at = 180.0
-    assert registry.longest_idle(unless_busy_since=181.0) is recent
-    assert registry.longest_idle(unless_busy_since=180.0) is None
+    assert registry.candidates(unless_busy_since=181.0) == [recent]
+    assert registry.candidates(unless_busy_since=180.0) == []
 
 
 def test_a_status_grows_older_between_two_reports() -> None:
@@ -186,9 +186,10 @@ def test_what_one_wrote_down_before_it_introduced_itself_does_not_count(registry
     a.slot.write(FACTS)
     registry.add(a)
 
-    assert a.look() is a.status_at(1.0) is registry.longest_idle(unless_busy_since=1.0) is None
+    assert a.look() is a.status_at(1.0) is None
+    assert registry.candidates(unless_busy_since=1.0) == []
     a.address = "introduced a"
-    assert registry.longest_idle(unless_busy_since=1.0) is a
+    assert registry.candidates(unless_busy_since=1.0) == [a]
 
 
 @pytest.mark.parametrize(("idle_since", "asked"), [(180.5, True), (179.5, False)])
@@ -201,19 +202,19 @@ def test_one_that_declined_is_asked_again_as_soon_as_it_is_seen_to_be_idle(
     a.slot.write(FACTS._replace(idle_since=idle_since))
     registry.add(a)
 
-    assert (registry.longest_idle(unless_busy_since=179.9) is a) is asked
+    assert registry.candidates(unless_busy_since=179.9) == [a] * asked
 
 
-def test_only_one_that_reports_by_message_may_be_idle_without_having_said_so(registry: Registry) -> None:
-    a, b, board = child("a"), child("b"), Board()
-    for one in (a, b):
+def test_only_those_that_report_by_message_may_be_idle_without_having_said_so(registry: Registry) -> None:
+    a, b, c, idle = children = [child(name) for name in ("a", "b", "c", "idle")]
+    for one in children:
         one.address = one.created_address
+        one.facts = FACTS._replace(running=True)
         registry.add(one)
-    a.slot = board.take()
-    assert a.slot is not None
-    a.slot.write(FACTS._replace(running=True))
-    b.facts, b.used_at = FACTS._replace(running=True), 5.0
+    a.slot = Board().take()
+    b.used_at, c.used_at, idle.used_at = 5.0, 4.0, 6.0
+    idle.facts = FACTS
 
-    assert registry.least_used(unless_busy_since=1.0) is b
-    b.slot = board.take()
-    assert registry.least_used(unless_busy_since=1.0) is None
+    assert registry.candidates(unless_busy_since=1.0) == [idle, c, b]
+    b.slot = Board().take()
+    assert registry.candidates(unless_busy_since=1.0) == [idle, c]

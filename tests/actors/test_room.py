@@ -8,6 +8,7 @@ import pytest
 
 from pixir_actors.actors import messages as m
 from pixir_actors.actors import room as module
+from pixir_actors.actors.board import Board
 from pixir_actors.actors.registry import Child, Registry
 from pixir_actors.actors.room import Room
 from pixir_actors.errors import ErrorCode, Failure
@@ -33,7 +34,7 @@ class House:
         self.registry.add(child)
         return child
 
-    def wait(self, name: str, asker: Any, *, now: float = 0.0, limit: int = 1) -> bool:
+    def wait(self, name: str, asker: Any, *, now: float = 1e12, limit: int = 1) -> bool:
         ask = question(name, limit)
         return self.room.joined(ask, asker) or self.room.wait(ask, asker, now)
 
@@ -77,6 +78,52 @@ def test_each_key_that_waits_has_one_asked() -> None:
     assert house.wait("newer", "second", limit=2)
     assert house.evicted == [house.children[1], house.children[0]]
     assert not house.wait("newest", "third", limit=2), "nobody is left who could go"
+
+
+def test_a_lower_limit_has_as_many_asked_as_are_too_many() -> None:
+    """Limits may differ from request to request, and from program to program."""
+    house = House(1.0, 5.0, 3.0, 4.0, 2.0)
+    assert house.wait("new", "first", limit=3)
+    assert house.evicted == [house.children[number] for number in (1, 3, 2)]
+
+    for child in list(house.evicted):
+        assert house.started == []
+        house.room.evict_answered(child, accepted=True)
+
+    assert house.started == [("'new'", "first")]
+    assert house.registry.serving == 3
+
+
+def test_who_waits_with_a_limit_of_its_own_counts_on_no_place_of_those_before_it() -> None:
+    house = House(1.0, 5.0, 3.0, 4.0)
+    assert house.wait("new", "first", limit=4)
+    assert house.wait("newer", "second", limit=3)
+    assert house.evicted == [house.children[number] for number in (1, 3, 2)]
+    assert house.wait("newest", "third", limit=6), "there will be place"
+    assert len(house.evicted) == 3
+
+
+def test_none_is_asked_where_not_as_many_may_be_as_would_have_to() -> None:
+    house = House(1.0, 5.0)
+    busy = house.add("busy")
+    busy.facts, busy.slot = FACTS._replace(running=True), Board().take()
+
+    assert not house.wait("new", "first", limit=1)
+    assert house.evicted == []
+    assert len(house.room) == 0
+    assert house.wait("new", "first", limit=2)
+    assert len(house.evicted) == 2
+
+
+def test_if_it_turns_out_that_there_is_no_place_those_for_whom_there_is_one_wait_on() -> None:
+    house = House(1.0, 5.0, 3.0)
+    house.wait("new", "first", limit=1)
+    house.wait("newer", "second", limit=3)
+    house.room.evict_answered(house.children[1], accepted=False)
+
+    assert [asker for asker, _ in house.refused] == ["first"]
+    house.room.evict_answered(house.children[0], accepted=True)
+    assert house.started == [("'newer'", "second")]
 
 
 def test_if_one_stays_the_next_is_asked_and_in_the_end_who_waits_longest_is_refused() -> None:
