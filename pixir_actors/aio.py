@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar
 
 from pixir_actors.channel.frame import Frame
 from pixir_actors.client import Client
-from pixir_actors.core.key import Key
+from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import Call
@@ -321,8 +321,7 @@ class AsyncStream(Received):
         try:
             if self._begun is None:
                 client, self._side = self._client.opened()
-                if not self._submit_at_once(client):
-                    self._begun = self._side.run(partial(self._submit, client))
+                self._begun = self._submit_soon(client, self._side)
             if self._begun is not None:
                 await result_of(self._begun)
         except PixirError as error:
@@ -332,14 +331,21 @@ class AsyncStream(Received):
             assert self._call is not None and self._side is not None
             self._reader = LoopReader(self._call, self._side)
 
-    def _submit_at_once(self, client: Client) -> bool:
-        """Submit the request here and now, where nothing has to be waited for and nothing large to be read or copied."""
+    def _submit_soon(self, client: Client, side: LoopSide) -> asyncio.Future[None] | None:
+        """Submit the request here and now, where nothing has to be waited for and nothing large to be read or copied.
+
+        Returns:
+            Otherwise what is done when a thread has submitted it, behind those of its key that were given before.
+        """
+        key = canonical(self._asked[0], client.namespace)
         request = self._asked[1]
         most = AT_ONCE if isinstance(request, Request) and is_ready(request.field_names) else PARSED_AT_ONCE
-        if isinstance(request, Request) and len(request.body) > most:
-            return False
-        self._call = client.prepare(*self._asked)
-        return self._call.submit_at_once()
+        if not isinstance(request, Request) or len(request.body) <= most:
+            self._call = client.prepare(*self._asked)
+            if not side.turns.taken(key) and self._call.submit_at_once():
+                return None
+        begin = partial(side.run, partial(self._submit, client))
+        return side.turns.run(key, begin, patience=None if self._call is None else self._call.left)
 
     def _submit(self, client: Client) -> None:
         """In a thread: build the request and bring it to its connection, unless it has been given up."""

@@ -397,6 +397,60 @@ def test_one_that_is_cancelled_before_a_thread_has_begun_with_it_is_never_submit
     assert len(link.questions(m.EnsureStarted)) <= WORKERS
 
 
+# Order
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_requests_of_a_key_run_in_the_order_in_which_they_were_submitted(
+    system: EmbeddedSystem, sim: Simulator, run: Run, warm: bool
+) -> None:
+    """Whether it has a connection yet or not, and however large they are: threads bring them there."""
+    key = f"in order, {warm}, {time.monotonic_ns()}"
+    sizes = [1, AT_ONCE, 2, 1, 3 * AT_ONCE, 1, 1, PARSED_AT_ONCE, 1]
+
+    async def used() -> None:
+        async with AsyncClient.over(system.actor_system) as client:
+            if warm:
+                await ended(client.stream(key, ask(sim)))
+            await asyncio.gather(*(ended(client.stream(key, ask(sim, f"{n}" * size))) for n, size in enumerate(sizes)))
+
+    run(used())
+    arrived = [received.payload["input"] for received in sim.requests][warm:]
+    assert [(text[0], len(text)) for text in arrived] == [(f"{n}", size) for n, size in enumerate(sizes)]
+
+
+def test_one_that_was_cancelled_in_line_has_the_others_stay_in_order(
+    system: EmbeddedSystem, sim: Simulator, run: Run
+) -> None:
+    key = f"cancelled in line {time.monotonic_ns()}"
+
+    async def used() -> None:
+        async with AsyncClient.over(system.actor_system) as client:
+            tasks = [asyncio.create_task(ended(client.stream(key, ask(sim, f"{n}")))) for n in range(8)]
+            await asyncio.sleep(0)
+            tasks[2].cancel()
+            await asyncio.wait(tasks)
+
+    run(used())
+    assert [received.payload["input"] for received in sim.requests] == [*"0134567"]
+
+
+def test_the_time_of_a_request_is_over_while_it_is_in_line(link: FakeLink, town: Town, run: Run) -> None:
+    held = Held(link, m.EnsureStarted)
+
+    async def used() -> None:
+        async with over(link) as client:
+            first = asyncio.create_task(ended(client.stream("a", REQUEST)))
+            await asyncio.to_thread(held.asked.wait, within(10))
+            with pytest.raises(StreamError) as caught:
+                await client.stream("a", REQUEST, timeout=0.001)
+            assert (caught.value.code, caught.value.delivery) == (ErrorCode.REQUEST_TIMEOUT, Delivery.NOT_SENT)
+            first.cancel()
+            held.release.set()
+
+    run(used())
+
+
 # Many, and the loop is never blocked
 
 

@@ -36,7 +36,7 @@ LAYERS = {
     "actors.messages actors.outbox actors.process actors.pulse actors.refusals actors.registry actors.reporter actors.room "
     "actors.shell actors.sink actors.submission actors.supervisor actors.telling actors.vigil actors.watch actors.wire",
     "dispatch": "dispatch dispatch.attached dispatch.call dispatch.dispatcher dispatch.embedded dispatch.link "
-    "dispatch.local dispatch.loop dispatch.placement dispatch.questions",
+    "dispatch.local dispatch.loop dispatch.placement dispatch.questions dispatch.turns",
     "system": "system system.cookie system.crowd system.embedded system.environment system.fit system.forks "
     "system.forwarding system.frames system.guardian system.launch system.logs system.notify system.places "
     "system.polling system.processes system.records system.refusals system.rounds system.runtime system.signed "

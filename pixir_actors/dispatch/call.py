@@ -69,6 +69,11 @@ class Call:
         """Where its frames come from, once it was submitted."""
         return self._at.source
 
+    @property
+    def left(self) -> float | None:
+        """What is left of its `timeout`, in seconds, None: it has none."""
+        return self._at.left
+
     def submit(self) -> None:
         """Bring the request to its connection. Once, before anything is read; blocks.
 

@@ -1,6 +1,6 @@
 """Calls on an event loop: what blocks is done by a few threads, and what comes is told to the loop in one go.
 
-    LoopSide     of one client: threads for what blocks, and the bell
+    LoopSide     of one client: threads for what blocks, the order in which they bring requests to a key, and the bell
     Bell         how the listener's thread wakes tasks: one wake-up of the loop for all that have become ready
     LoopReader   of one call: does the steps of `Call.read` without ever blocking the loop's thread
 """
@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar, cast
 from pixir_actors.channel.frame import Frame
 from pixir_actors.dispatch.call import Call, Step, Wait
 from pixir_actors.dispatch.link import LoopSource
+from pixir_actors.dispatch.turns import Turns
 from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError
 
 WORKERS: Final = 16
@@ -71,6 +72,7 @@ class LoopSide:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.bell = Bell(loop)
+        self.turns = Turns(loop)
         self._workers = ThreadPoolExecutor(WORKERS, "pixir-aio")
         self._messengers = ThreadPoolExecutor(MESSENGERS, "pixir-aio-tell")
         self._pid = os.getpid()
