@@ -130,14 +130,15 @@ class InvalidSettings(PixirError, ValueError):
         field: The setting's name.
         value: What was given.
         allowed: What would have been accepted, in words.
+        problem: The whole of it in words, where not the value is what is wrong; else None.
     """
 
-    def __init__(self, field: str, value: object, allowed: str) -> None:
-        self.field, self.value, self.allowed = field, value, allowed
+    def __init__(self, field: str, value: object, allowed: str, *, problem: str | None = None) -> None:
+        self.field, self.value, self.allowed, self.problem = field, value, allowed, problem
         super().__init__(field, value, allowed)
 
     def __str__(self) -> str:
-        return f"{self.field}={self.value!r} is not valid: allowed is {self.allowed}"
+        return self.problem or f"{self.field}={self.value!r} is not valid: allowed is {self.allowed}"
 
 
 class InvalidRequest(PixirError, ValueError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self
 
 from pixir_actors.errors import InvalidSettings
+from pixir_actors.spelling import unknown
 
 MIB: Final = 1024 * 1024
 FOREVER: Final = 365 * 24 * 3600.0
@@ -198,7 +199,8 @@ def _check_names(options: Iterable[str]) -> None:
     for name in options:
         if name not in ALLOWED:
             # What was meant is unknown, so the value may be anything: `api_key=...` given in the wrong place.
-            raise InvalidSettings(name, "***", f"one of the options {', '.join(sorted(ALLOWED))}")
+            allowed = f"one of the options {', '.join(sorted(ALLOWED))}"
+            raise InvalidSettings(name, "***", allowed, problem=unknown(name, ALLOWED))
 
 
 def _check(name: str, value: object) -> None:

@@ -19,6 +19,7 @@ LAYERS = {
     # PURE: decisions and values
     "version": "version",
     "errors": "errors",
+    "spelling": "spelling",
     "settings": "settings",
     "request": "request",
     "events": "events",
@@ -49,7 +50,7 @@ LAYERS = {
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
     "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
-    "cli.options cli.output cli.parser cli.simulate cli.spelling cli.start cli.status cli.stop cli.stream cli.table "
+    "cli.options cli.output cli.parser cli.simulate cli.start cli.status cli.stop cli.stream cli.table "
     "cli.terminal __main__",
     "root": ".",
 }
@@ -59,7 +60,8 @@ VALUES = "errors settings request events status"
 MAY_IMPORT = {
     "version": "",
     "errors": "",
-    "settings": "errors",
+    "spelling": "",
+    "settings": "errors spelling",
     "request": "errors core",
     "events": "",
     "status": "",
@@ -73,7 +75,7 @@ MAY_IMPORT = {
     "daemon": "daemon dispatch system actors core errors version",
     "facade": f"facade dispatch system actors channel frame core version {VALUES}",
     "kit": "kit errors version",
-    "cli": f"cli facade daemon system transport kit core version {VALUES}",
+    "cli": f"cli facade daemon system transport kit core version spelling {VALUES}",
     "root": f"facade version {VALUES}",
 }
 """What each layer may import of ours: imports point down only."""
@@ -82,7 +84,7 @@ MAY_IMPORT_LATER = {"system": "actors transport"}
 """What it may import inside a function as well: an actor class is looked up when a system is up, and not before; what all
 actors share is loaded before the first of them is."""
 
-PURE = "version errors settings request events status core frame"
+PURE = "version errors spelling settings request events status core frame"
 CLOCKS = "time datetime sched"
 CHANCE = "random secrets uuid"
 THREADS = "threading _thread concurrent multiprocessing asyncio"

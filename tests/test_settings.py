@@ -163,6 +163,16 @@ def test_an_unknown_option_is_refused_by_name_and_its_value_not_repeated(make: C
     assert "CANARY" not in str(caught.value) + repr(caught.value)
 
 
+@pytest.mark.parametrize("make", [Settings, lambda **options: Settings().override(options)], ids=["made", "overridden"])
+def test_a_misspelled_option_is_told_what_was_meant_and_not_that_its_value_is_wrong(make: Callable[..., Settings]) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        make(idle_timeot=3)
+
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert str(error) == "idle_timeot is not known; did you mean idle_timeout?"
+        assert error.field == "idle_timeot"
+
+
 def test_a_proxys_password_is_never_shown() -> None:
     assert "CANARY" not in repr(Settings(proxy="http://u:CANARY@h"))
     with pytest.raises(InvalidSettings) as caught:

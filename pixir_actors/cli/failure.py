@@ -87,7 +87,7 @@ def lines_of(error: BaseException, *, debug: bool = False, secret: str | None = 
         case StreamError():
             return _stream_error(error, secret)
         case InvalidSettings():
-            return [f"{error.field} is not valid: allowed is {error.allowed}"]
+            return [error.problem or f"{error.field} is not valid: allowed is {error.allowed}"]
         case PixirError() | WrongUsage():
             return [str(error)]
         case OSError() if error.strerror:

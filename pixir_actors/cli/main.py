@@ -29,7 +29,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
 
-from pixir_actors.cli import catalog, spelling, terminal
+from pixir_actors import spelling
+from pixir_actors.cli import catalog, terminal
 from pixir_actors.cli.failure import code_of, lines_of
 from pixir_actors.cli.parser import Parser
 from pixir_actors.version import __version__

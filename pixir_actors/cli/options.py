@@ -23,9 +23,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from pixir_actors.cli.spelling import hint, nearest
 from pixir_actors.errors import InvalidSettings
 from pixir_actors.settings import ALLOWED, Settings
+from pixir_actors.spelling import hint, nearest, unknown
 from pixir_actors.system.places import CONFIG_VARIABLE, Places
 
 PREFIX: Final = "PIXIR_ACTORS_"
@@ -340,9 +340,8 @@ def _settings(flags: Iterable[str], environ: Mapping[str, str], tables: Mapping[
         if not separator:
             raise WrongUsage("--option: allowed is NAME=VALUE, such as idle_timeout=60")
         name = name.strip().replace("-", "_")
-        near = None if name in ALLOWED else nearest(name, ALLOWED)
-        if near:
-            raise WrongUsage(f"--option: {name} is not known; did you mean {near}?")
+        if name not in ALLOWED and nearest(name, ALLOWED):
+            raise WrongUsage(f"--option: {unknown(name, ALLOWED)}")
         # A name that is like none may be anything, and is not repeated.
         settings = _override(settings, name, setting(name, value), f"--option {name}" if name in ALLOWED else "--option")
     return settings
