@@ -145,7 +145,7 @@ class InvalidRequest(PixirError, ValueError):
     """A request that cannot be sent as it stands. Nothing was sent, no connection is the worse for it.
 
     Attributes:
-        field: Which part: "url", "headers", "body" or "key"; or "request", where it is none at all.
+        field: Which part: "url", "headers", "body", "key" or "api_key"; or "request", where it is none at all.
         problem: What is wrong with it and what is allowed; names no secret value.
         code: Always "invalid_provider_request".
     """

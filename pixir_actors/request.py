@@ -77,7 +77,8 @@ class Request:
             model: Model name.
             input: The whole conversation so far: a list of input items, or a text. The package decides what of it goes
                 on the wire.
-            api_key: Sent as `Authorization: Bearer`; None sends none.
+            api_key: Sent as `Authorization: Bearer`; None sends none. Never empty: a variable that is not set would come out
+                as the provider's 401.
             base_url: As the provider's SDK takes it; a query is kept.
             headers: Further headers.
             fields: Further fields of the body (`tools`, `instructions`, `reasoning`, ...). Those that are None are left
@@ -87,6 +88,7 @@ class Request:
             InvalidRequest: As the constructor.
         """
         _check_url(base_url)
+        _check_api_key(api_key)
         parts = urlsplit(base_url)
         url = parts._replace(path=parts.path.rstrip("/") + "/responses").geturl()
         body = {"model": model, "input": input} | {name: value for name, value in fields.items() if value is not None}
@@ -94,6 +96,14 @@ class Request:
         if api_key is not None:
             pairs.append(("Authorization", f"Bearer {api_key}"))
         return cls(url, pairs, body)
+
+
+def _check_api_key(api_key: object) -> None:
+    allowed = "allowed is a text, or None to send no Authorization"
+    if api_key is not None and not isinstance(api_key, str):
+        raise InvalidRequest("api_key", f"is a {type(api_key).__name__}: {allowed}")
+    if api_key is not None and not api_key.strip():
+        raise InvalidRequest("api_key", f"is empty: {allowed}")
 
 
 def _check_url(url: object) -> None:

@@ -167,6 +167,17 @@ def test_responses_keeps_the_query_of_the_base_url_and_sends_no_bearer_without_a
     assert Request.responses(model="m", input="hi").url == "https://api.openai.com/v1/responses"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(7, "is a int"), (b"CANARY", "is a bytes"), ("", "is empty"), (" \t", "is empty")], ids=repr
+)
+def test_an_api_key_that_is_none_is_an_error_here_and_not_a_401_there(wrong: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Request.responses(model="m", input="hi", api_key=wrong)
+
+    assert str(caught.value) == f"invalid request: api_key {said}: allowed is a text, or None to send no Authorization"
+    assert caught.value.field == "api_key"
+
+
 def test_a_key_with_a_line_break_is_refused_and_not_shown() -> None:
     with pytest.raises(InvalidRequest, match="'Authorization'") as caught:
         Request.responses(model="m", input="hi", api_key="CANARY\n")
