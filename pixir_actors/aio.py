@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from pixir_actors.arguments import capabilities_of, check_defaults, check_port
 from pixir_actors.channel.frame import Frame
 from pixir_actors.client import Client
 from pixir_actors.core.key import Key, canonical
@@ -57,6 +58,7 @@ class AsyncClient:
             settings: Defaults for every request.
             namespace: Keeps the keys of two programs apart.
         """
+        check_defaults(settings, namespace)
         self.settings = settings or Settings()
         self.namespace = namespace
         self._make = partial(make, settings=settings, namespace=namespace)
@@ -80,6 +82,7 @@ class AsyncClient:
         namespace: str | None = None,
     ) -> Self:
         """As `Client.attach`; the admin is looked for when the client is opened."""
+        check_port(port)
         return cls(partial(Client.attach, port, start=start), settings=settings, namespace=namespace)
 
     @classmethod
@@ -87,9 +90,10 @@ class AsyncClient:
         """As `Client.over`, on `multiprocTCPBase` alone.
 
         Raises:
+            InvalidSettings: It is no actor system.
             SystemStartFailed: It is a `simpleSystemBase`: its actors would run in the loop's thread, and hold it up.
         """
-        if actor_system.capabilities.get("Thespian ActorSystem Name") == "simpleSystem":
+        if capabilities_of(actor_system).get("Thespian ActorSystem Name") == "simpleSystem":
             raise SystemStartFailed("the actor system's base is simpleSystem: an AsyncClient needs multiprocTCPBase")
         return cls(partial(Client.over, actor_system), settings=settings, namespace=namespace)
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from thespian.actors import ActorSystem
 
 from pixir_actors.actors import messages as m
+from pixir_actors.arguments import capabilities_of, check_defaults, check_port
 from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.secret import Secret
 from pixir_actors.core.state import Purpose
@@ -53,6 +54,7 @@ class Client:
 
     def __init__(self, link: Link, *, settings: Settings | None = None, namespace: str | None = None) -> None:
         """Use `embedded`, `attach`, `over` or `local` instead."""
+        check_defaults(settings, namespace)
         self.settings = settings or Settings()
         self.namespace = namespace
         self._dispatcher = Dispatcher(link)
@@ -69,8 +71,10 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
+            InvalidSettings: Settings or namespace are none. Nothing was started.
             SystemStartFailed: It did not start; the text says why.
         """
+        check_defaults(settings, namespace)
         return cls(EmbeddedLink(), settings=settings, namespace=namespace)
 
     @classmethod
@@ -94,12 +98,15 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
+            InvalidSettings: Port, settings or namespace are none.
             AdminNotRunning: None runs; the text names the command that starts one. A later call of the client raises it as
                 well, once the admin has ended.
             AdminMismatch: It has another version, or another cookie.
             CookieUnusable: The cookie cannot be read, or others can read it.
             SystemStartFailed: It does not answer, or does not start.
         """
+        check_defaults(settings, namespace)
+        check_port(port)
         link = AttachedLink(Places.of(os.environ, port=port), start=start)
         return cls(link, settings=settings, namespace=namespace)
 
@@ -114,12 +121,15 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
+            InvalidSettings: It is no actor system; settings or namespace are none.
             SystemStartFailed: The system has another base, or does not start the supervisor.
         """
-        base = actor_system.capabilities.get("Thespian ActorSystem Name")
+        check_defaults(settings, namespace)
+        capabilities = capabilities_of(actor_system)
+        base = capabilities.get("Thespian ActorSystem Name")
         if base == "simpleSystem":
             return cls(LocalLink(actor_system), settings=settings, namespace=namespace)
-        if not actor_system.capabilities.get("Thespian Watch Supported"):
+        if not capabilities.get("Thespian Watch Supported"):
             raise SystemStartFailed(f"the actor system's base is {base}: only multiprocTCPBase can watch sockets")
         return cls(RemoteLink(actor_system), settings=settings, namespace=namespace)
 
@@ -130,6 +140,7 @@ class Client:
         Actors run only while a stream is read or a method of the client waits. Between two turns nobody answers a server's
         ping, and no key is idle-closed, until the client is used again.
         """
+        check_defaults(settings, namespace)
         # Without logDefs=False Thespian would configure the whole program's logging.
         system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
         return cls(LocalLink(system, owned=True), settings=settings, namespace=namespace)
@@ -303,6 +314,9 @@ class Client:
         self._link.close()
 
 
+NO_HTTP: Final = "\"websocket\": the way over HTTP takes an extra: pip install 'pixir_actors[http]'"
+
+
 @cache
 def _http_installed() -> bool:
     return find_spec("httpcore") is not None
@@ -311,7 +325,7 @@ def _http_installed() -> bool:
 def _resolved(settings: Settings, url: str) -> Settings:
     """Fill in what the environment of this process says about the way to `url`; it travels with the request."""
     if settings.transport != "websocket" and not _http_installed():
-        raise InvalidSettings("transport", settings.transport, '"websocket": HTTP needs the extra `http`, httpcore')
+        raise InvalidSettings("transport", settings.transport, NO_HTTP)
     proxy, ca_file = connection_environment(url, os.environ)
     ca_file, proxy = settings.ca_file or ca_file, settings.proxy or proxy
     check_proxy(proxy)

@@ -44,7 +44,7 @@ LAYERS = {
     "system.tether",
     "daemon": "admin admin.daemon admin.detached admin.heart admin.log_director",
     # what a user sees
-    "facade": "aio client stream",
+    "facade": "aio arguments client stream",
     "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "
     "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "

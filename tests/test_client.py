@@ -14,6 +14,7 @@ import pytest
 from thespian.actors import ActorSystem, InvalidActorAddress
 
 from pixir_actors import AsyncClient
+from pixir_actors import client as client_module
 from pixir_actors.actors import messages as m
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.supervisor import SupervisorActor
@@ -196,12 +197,24 @@ def test_a_proxy_that_cannot_be_used_is_told_by_its_scheme_and_nothing_is_sent(
     assert link.asked == []
 
 
-@pytest.mark.parametrize("proxy", ["http://", "http://h:port", f"http://u:{CANARY}@[::1", "http://h:0"])
+@pytest.mark.parametrize(
+    "proxy", ["http://", "http://h:port", f"http://u:{CANARY}@[::1", "http://h:0", "foo", "h:3128", f"u:{CANARY}@h"]
+)
 def test_a_proxy_without_a_place_is_no_proxy(client: Client, proxy: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
         client.stream("a", REQUEST, proxy=proxy)
     assert caught.value.field == "proxy"
     assert CANARY not in repr(caught.value)
+
+
+def test_without_its_extra_the_way_over_http_is_refused_with_the_command_that_installs_it(
+    client: Client, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_http_installed", lambda: False)
+    for way in ("http", "auto"):
+        with pytest.raises(InvalidSettings, match=r"pip install 'pixir_actors\[http\]'"):
+            client.stream("a", REQUEST, transport=way)
+    assert link.asked == []
 
 
 # The environment

@@ -52,9 +52,10 @@ def check_proxy(url: str | None) -> None:
     if url is None or url == "direct":
         return
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(url)
         usable = parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-        shown = f"{parts.scheme}://***"
+        # Without a scheme it may be anything: `direkt`, `none`, a password.
+        shown = f"{parts.scheme}://***" if "://" in url else "***"
     except ValueError:
         usable, shown = False, "***"
     if not usable:
