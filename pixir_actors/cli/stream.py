@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -21,6 +20,7 @@ from pixir_actors.cli.output import Lines, Printer, Words, evidence_line
 from pixir_actors.cli.parser import add_command
 from pixir_actors.cli.terminal import complain, console, is_terminal, say, warn
 from pixir_actors.client import Client
+from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import ErrorCode, StreamError
 from pixir_actors.request import Request
 from pixir_actors.stream import Stream
@@ -79,11 +79,12 @@ def _attach(chosen: argparse.Namespace) -> Client:
 
 
 def _told(error: StreamError, request: Request, api_key: str | None) -> list[str]:
-    """Return what to print about a failure; of a URL that the provider does not know, the path without its query."""
+    """Return what to print about a failure; of a URL that the provider does not know, what was asked for."""
     lines = lines_of(error, secret=api_key)
     if error.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED and error.details.get("status") == HTTPStatus.NOT_FOUND:
-        path = urlsplit(request.url).path
-        lines.append(f"asked for was {path}: a base URL ends in /v1 or the like, not in /responses")
+        told = asked_for(request.url)
+        if error.details.get("advice") != told:
+            lines.append(told)
         lines.append("where a provider has no WebSocket mode: --option transport=http")
     return lines
 

@@ -126,6 +126,7 @@ from pixir_actors.core.verdict import (
     attempt_verdict,
     http_may_help,
     overall_verdict,
+    refusal_advice,
 )
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 
@@ -389,7 +390,8 @@ def _connect_failed(step: _Step, input: ConnectFailed) -> None:
     # proxy's refusal has one as well, but says nothing about the provider.
     retryable = failure.retryable or status in RETRYABLE_STATUSES
     refused = input.code is ErrorCode.WEBSOCKET_HANDSHAKE_FAILED
-    advice = ADVICE.get(status if refused else input.details.get("reason"))
+    reason = input.details.get("reason")
+    advice = refusal_advice(status, step.turn.request.endpoint) if refused else ADVICE.get(reason)
     retryable = retryable and advice is None
     details = input.details if advice is None else {**input.details, "advice": advice}
     _fail_socket(step, replace(failure, retryable=retryable, details=details), waiting_helps=advice is None)

@@ -6,11 +6,13 @@ The verdicts err on one side: what is not certain is `ambiguous`.
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pixir_actors.core.state import Connection, Phase, Turn
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 
 MESSAGE_TOO_BIG: Final = 1009
+NOT_FOUND: Final = 404
 FALLBACK_CODES: Final = frozenset(
     {
         ErrorCode.WEBSOCKET_CONNECT_FAILED,
@@ -34,7 +36,20 @@ ADVICE: Final[dict[object, str]] = {
     " system runs in, which is the admin's where there is one",
 }
 """Statuses of refused upgrades, and reasons of other failures, that do not get better by waiting; what to do about each."""
+TWICE: Final = "/responses/responses"
+"""How the path ends where the base URL had named the endpoint already."""
 TOO_BIG_ADVICE: Final = "the request is too large for a WebSocket message: shorten it, or use transport='auto' or 'http'"
+
+
+def refusal_advice(status: object, endpoint: str) -> str | None:
+    """Return what to do about an upgrade to `endpoint` that was refused with `status`; None where waiting may help."""
+    wrong_path = status == NOT_FOUND and urlsplit(endpoint).path.endswith(TWICE)
+    return asked_for(endpoint) if wrong_path else ADVICE.get(status)
+
+
+def asked_for(url: str) -> str:
+    """Return what to say of a URL that the provider does not know: of its query, which may hold a key, nothing."""
+    return f"asked for was {urlsplit(url).path}: a base URL ends in /v1 or the like, not in /responses"
 
 
 def verdict(connection: Connection, request_id: Any) -> Delivery:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pixir_actors.cli import conversation
+from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import AdminNotRunning, Delivery, ErrorCode, Failure, StreamError
 from pixir_actors.settings import Settings
 from tests.cli.conftest import Run
@@ -171,6 +172,17 @@ def test_a_url_that_is_not_known_is_told_by_its_path(run: Run, client: FakeClien
     assert run("stream", "k", "x", "--model", "m", "--base-url", "http://localhost/v1/responses") == 1
     err = capsys.readouterr().err
     assert "asked for was /v1/responses/responses: a base URL ends in /v1" in err
+
+
+def test_what_the_error_itself_says_of_the_path_is_not_said_again(run: Run, client: FakeClient, capsys: Captured) -> None:
+    advice = asked_for("http://localhost/v1/responses/responses")
+    client.script = failed(
+        Failure.of(ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, Delivery.NOT_SENT, status=404, advice=advice)
+    )
+    assert run("stream", "k", "x", "--model", "m", "--base-url", "http://localhost/v1/responses") == 1
+    err = capsys.readouterr().err
+    assert f"to do: {advice}" in err
+    assert err.count("asked for was") == 1
 
 
 def test_a_provider_that_repeats_the_key_is_not_quoted(

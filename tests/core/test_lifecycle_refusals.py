@@ -79,6 +79,19 @@ def test_a_refusal_that_waiting_does_not_mend_says_what_to_do_and_opens_no_windo
     assert machine.reason(third) == R.WEBSOCKET_FAILED
 
 
+def test_a_path_that_names_the_endpoint_twice_is_told_without_its_query() -> None:
+    machine = Machine()
+    first = machine.submit(FIRST, endpoint="wss://h/v1/responses/responses?key=CANARY")
+    machine.connect_failed(REFUSED, details={"reason": "upgrade_refused", "status": 404})
+    second = machine.submit(FIRST, endpoint="wss://h/v1/responses/responses")
+    machine.connect_failed(REFUSED, details={"status": 401})
+
+    advice = "asked for was /v1/responses/responses: a base URL ends in /v1 or the like, not in /responses"
+    assert machine.failure(first).details["advice"] == advice
+    assert not machine.failure(first).retryable
+    assert machine.failure(second).details["advice"] == ADVICE[401], "whatever the path is"
+
+
 @pytest.mark.parametrize("status", [307, 429, 500, 503])
 def test_any_other_refusal_opens_a_window_and_has_no_advice(status: int) -> None:
     machine = Machine()

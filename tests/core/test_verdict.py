@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from pixir_actors.core.state import Phase, Turn
-from pixir_actors.core.verdict import ADVICE, MESSAGE_TOO_BIG, attempt_verdict, http_may_help, overall_verdict, verdict
+from pixir_actors.core.verdict import (
+    ADVICE,
+    MESSAGE_TOO_BIG,
+    asked_for,
+    attempt_verdict,
+    http_may_help,
+    overall_verdict,
+    refusal_advice,
+    verdict,
+)
 from pixir_actors.errors import Delivery, ErrorCode, Failure
 from tests.core.machine import Machine
 
@@ -76,3 +85,20 @@ def test_http_may_help_where_nothing_ran_and_the_caller_cannot(
     code: ErrorCode, delivery: Delivery, details: dict[str, Any], helps: bool
 ) -> None:
     assert http_may_help(Failure.of(code, delivery, **details)) is helps
+
+
+@pytest.mark.parametrize(
+    ("status", "endpoint", "advice"),
+    [
+        (404, "wss://h/v1/responses", ADVICE[404]),
+        (404, "wss://h/v1/responses/responses?k=1", asked_for("wss://h/v1/responses/responses")),
+        (404, "wss://h/responses", ADVICE[404]),
+        (426, "wss://h/v1/responses/responses", ADVICE[426]),
+        (503, "wss://h/v1/responses/responses", None),
+        (None, "wss://h/v1/responses", None),
+    ],
+)
+def test_a_refusal_is_advised_by_its_status_and_a_path_that_was_not_found(
+    status: int | None, endpoint: str, advice: str | None
+) -> None:
+    assert refusal_advice(status, endpoint) == advice
