@@ -13,11 +13,13 @@ class Backoff:
         failures: Failures since the last success.
         until: Monotonic seconds at which the window ends, or None where there is none.
         cause: Code of the newest failure.
+        host: Host and port of whom that one did not reach, where it says so.
     """
 
     failures: int = 0
     until: float | None = None
     cause: str | None = None
+    host: str | None = None
 
     def fail(self, *, now: float, jitter: float, first: float | None, most: float) -> Backoff:
         """Open the next window: `first` seconds, doubled with each failure in a row, at most `most`.

@@ -260,8 +260,8 @@ def _start(step: _Step, request: TurnRequest) -> None:
     wait = step.conn.backoff.remaining(step.now)
     over_http = request.limits.transport == "http"
     if wait > 0 and not over_http and not _may_fall_back(request):
-        cause = step.conn.backoff.cause
-        degraded = Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait, cause=cause)
+        cause, host = step.conn.backoff.cause, step.conn.backoff.host
+        degraded = Failure.of(ErrorCode.WEBSOCKET_DEGRADED, Delivery.NOT_SENT, retry_after=wait, cause=cause, host=host)
         _answer(step, request, degraded)
         return
     step.set(turn=Turn(request, step.now), limits=request.limits)
@@ -754,7 +754,8 @@ def _window(step: _Step, failure: Failure) -> Backoff:
     backoff = step.conn.backoff.fail(
         now=step.now, jitter=request.jitter, first=limits.degraded_for, most=limits.degraded_max
     )
-    return replace(backoff, cause=failure.code)
+    host = failure.details.get("host")
+    return replace(backoff, cause=failure.code, host=None if host is None else str(host))
 
 
 def _degrade(step: _Step, failure: Failure, reason: ResetReason = ResetReason.WEBSOCKET_FAILED) -> None:

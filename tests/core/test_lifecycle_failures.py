@@ -294,6 +294,15 @@ def test_within_the_window_a_request_is_refused_with_the_time_that_remains() -> 
     assert (statistics.failures, statistics.last_error) == (2, machine.failure("r1").code), "the cause is what is shown"
 
 
+def test_a_window_names_whom_the_failure_before_it_did_not_reach() -> None:
+    machine = Machine()
+    machine.submit(FIRST)
+    machine.connect_failed(details={"reason": "refused", "host": "h:443", "step": "tcp"})
+
+    failure = machine.failure(machine.submit(SECOND))
+    assert failure.details == {"cause": E.WEBSOCKET_CONNECT_FAILED, "host": "h:443"}
+
+
 def test_the_cause_of_a_window_is_its_newest_failure() -> None:
     machine = degraded()
     machine.wait(6)
