@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from pixir_actors.core import unwritable
 from pixir_actors.errors import InvalidRequest
 
 SCHEMES: Final = ("http", "https", "ws", "wss")
@@ -175,4 +176,4 @@ def _json(body: dict[str, Any]) -> bytes:
         return orjson.dumps(body)
     except (TypeError, ValueError):
         pass  # orjson's own text may quote the offending value: raised below, outside, it is not even the context
-    raise InvalidRequest("body", "cannot be written as JSON")
+    raise InvalidRequest("body", unwritable.problem(body))
