@@ -31,6 +31,7 @@ from pixir_actors.errors import (
     ProviderError,
     StreamError,
     SystemStartFailed,
+    WrongProcess,
 )
 from pixir_actors.events import Data, Event, Metadata, Status
 from pixir_actors.request import Request
@@ -64,5 +65,6 @@ __all__ = [
     "StreamError",
     "SystemStartFailed",
     "SystemStatus",
+    "WrongProcess",
     "__version__",
 ]

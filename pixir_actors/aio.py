@@ -24,7 +24,7 @@ from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.loop import LoopReader, LoopSide, result_of
-from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed, WrongProcess
 from pixir_actors.events import Event
 from pixir_actors.request import Request
 from pixir_actors.settings import Settings
@@ -197,6 +197,8 @@ class AsyncClient:
 
         Closing the client goes on if this task is cancelled meanwhile.
         """
+        if key is None and os.getpid() != self._pid:
+            return
         if key is not None:
             await self._in_thread(lambda client: client.close(key))
         elif self._side is None:
@@ -215,7 +217,8 @@ class AsyncClient:
 
         Raises:
             StreamError: `shutting_down`: it is closed.
-            PixirError: It is not open, or belongs to another process or loop.
+            WrongProcess: It belongs to the process that this one was forked from.
+            PixirError: It is not open, or belongs to another loop.
         """
         found = self._opened()
         if self._closed:
@@ -224,7 +227,7 @@ class AsyncClient:
 
     def _opened(self) -> tuple[Client, LoopSide]:
         if os.getpid() != self._pid:
-            raise PixirError(f"this client belongs to process {self._pid}: a forked process has to make its own")
+            raise WrongProcess(self._pid)
         if self._client is None or self._side is None:
             raise PixirError("this client is not open: use `async with` on what `embedded`, `attach` or `over` returned")
         if asyncio.get_running_loop() is not self._side.loop:
@@ -382,7 +385,7 @@ class AsyncStream(Received):
         self._call.disown()
         try:
             return self._side.tell(partial(self._call.cancel, callback_failed=callback_failed))
-        except StreamError:  # the client is closed, and with it the request
+        except (StreamError, WrongProcess):  # the client is closed, and with it the request; or the parent's
             return None
 
     def _leave(self) -> None:

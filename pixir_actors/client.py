@@ -59,6 +59,7 @@ class Client:
         self.namespace = namespace
         self._dispatcher = Dispatcher(link)
         self._link = link
+        self._pid = os.getpid()
 
     @classmethod
     def embedded(cls, *, settings: Settings | None = None, namespace: str | None = None) -> Self:
@@ -293,7 +294,7 @@ class Client:
         """Close one key's connection now; without a key, close this client.
 
         Closing the client ends its streams with `shutting_down`. An embedded or local system ends with it, one that the host
-        app runs goes on. Idempotent.
+        app runs goes on. Idempotent. In a fork of its process it does nothing: the client is the parent's.
 
         Raises:
             StreamError: With a key: `connection_unresponsive` or `shutting_down`.
@@ -303,7 +304,7 @@ class Client:
             self._dispatcher.ask_supervisor(m.CloseConnection(self._link.number(), name))
             self._dispatcher.forget(name.reveal())
             return
-        if self._dispatcher.closing:
+        if self._dispatcher.closing or os.getpid() != self._pid:
             return
         if self._link.owns_system:
             # So that sockets are closed with a close frame, where the system still answers.

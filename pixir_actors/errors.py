@@ -3,6 +3,7 @@
     PixirError
     ├── InvalidSettings      a setting out of range: field, value, what is allowed
     ├── InvalidRequest       a request that cannot be sent as it stands (code "invalid_provider_request")
+    ├── WrongProcess         a client used in a fork of the process that made it
     ├── SystemStartFailed    the actor system could not be started or joined
     ├── AdminNotRunning      no admin on this host to attach to
     ├── AdminMismatch        an admin runs, but not one for this process: another version, another cookie
@@ -158,6 +159,24 @@ class InvalidRequest(PixirError, ValueError):
 
     def __str__(self) -> str:
         return f"invalid request: {self.field} {self.problem}"
+
+
+class WrongProcess(PixirError, RuntimeError):
+    """A client, or a stream of it, used in a fork of the process that made it: the child makes a client of its own.
+
+    Attributes:
+        pid: Of the process that it belongs to.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        super().__init__(pid)
+
+    def __str__(self) -> str:
+        return (
+            f"this client belongs to process {self.pid}, and a forked process cannot use it: "
+            "make a new client after the fork"
+        )
 
 
 class SystemStartFailed(PixirError):

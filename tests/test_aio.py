@@ -21,7 +21,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.aio import AT_ONCE, PARSED_AT_ONCE
 from pixir_actors.channel.frame import FrameType
 from pixir_actors.dispatch.loop import MESSENGERS, WORKERS
-from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, InvalidSettings, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, InvalidSettings, SystemStartFailed, WrongProcess
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from pixir_actors.system.embedded import EmbeddedSystem
 from tests.conftest import children, until, within
@@ -844,7 +844,7 @@ def test_a_client_belongs_to_one_process(link: FakeLink, town: Town, run: Run) -
         said = told.read().decode()
     run(client.close())
 
-    assert said == f"PixirError: this client belongs to process {os.getpid()}: a forked process has to make its own"
+    assert said == f"WrongProcess: {WrongProcess(os.getpid())}"
 
 
 def test_a_stream_that_a_forked_process_drops_is_not_cancelled_there(link: FakeLink, town: Town, run: Run) -> None:

@@ -25,6 +25,7 @@ from pixir_actors.errors import (
     ProviderError,
     StreamError,
     SystemStartFailed,
+    WrongProcess,
     exception_from,
 )
 
@@ -70,6 +71,7 @@ def test_every_exception_of_ours_is_a_pixir_error_and_stands_in_the_tree() -> No
         PixirError,
         InvalidSettings,
         InvalidRequest,
+        WrongProcess,
         SystemStartFailed,
         AdminNotRunning,
         AdminMismatch,
@@ -163,6 +165,8 @@ def test_a_providers_error_that_says_nothing_is_one_all_the_same() -> None:
 ERRORS = [
     InvalidSettings("timeout", 0, "a number"),
     InvalidRequest("url", "has no host"),
+    InvalidSettings("timeuot", "***", "a number", problem="timeuot is not known"),
+    WrongProcess(1),
     SystemStartFailed("at once"),
     AdminNotRunning("none"),
     exception_from(FAILURE, acc=[1]),

@@ -22,14 +22,14 @@ from typing import Final
 
 from pixir_actors.channel.frame import ChannelProtocolError, Frame, FrameType, failure_payload
 from pixir_actors.channel.inbox import Inbox, Loss
-from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError
+from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, WrongProcess
 
 _REQUEST_ID: Final = itemgetter(2)
 _MAX_BROKEN: Final = 4096
 
 
 class ListenerClosed(PixirError, RuntimeError):
-    """The listener is closed, or belongs to the process that this one was forked from."""
+    """The listener is closed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -71,18 +71,16 @@ class Exchange:
     # From any thread.
 
     def check_process(self) -> None:
-        """Raise ListenerClosed in a forked child."""
+        """Raise WrongProcess in a forked child."""
         if os.getpid() != self._pid:
-            raise ListenerClosed(
-                f"this client belongs to process {self._pid}, and a forked process cannot use it: "
-                "make a new client after the fork"
-            )
+            raise WrongProcess(self._pid)
 
     def open(self, request_id: int, *, max_buffered_bytes: int) -> Inbox:
         """Register a request.
 
         Raises:
-            ListenerClosed: Closed, or forked.
+            ListenerClosed: Closed.
+            WrongProcess: Forked.
             ValueError: The id is 0 or beyond 64 bits, or its inbox is open already.
         """
         self.check_process()

@@ -120,7 +120,7 @@ class Inbox:
         Raises:
             ChannelLost: The channel ended before the request; all frames that came before were returned.
             InboxClosed: The inbox is closed (perhaps by another thread, just now), or was read to its end.
-            ListenerClosed: This process was forked from the listener's.
+            WrongProcess: This process was forked from the listener's.
         """
         frames = self.take_ready()
         while frames is None:

@@ -40,7 +40,7 @@ class Listener:
     """Takes event channels from connection actors and hands their frames to inboxes.
 
     Its methods may be called from any thread. It belongs to the process that made it: a forked child closes the
-    inherited descriptors, so that it keeps no channel alive, and gets `ListenerClosed` from it.
+    inherited descriptors, so that it keeps no channel alive, and gets `WrongProcess` from it.
 
     Args:
         slice_bytes: Unread bytes of a stream beyond which its channel is read no further, if it is the only one there.
@@ -99,7 +99,8 @@ class Listener:
                 be held back.
 
         Raises:
-            ListenerClosed: Closed, or this is a forked process.
+            ListenerClosed: Closed.
+            WrongProcess: This is a forked process.
             ValueError: The id is out of range or in use.
         """
         return self._exchange.open(request_id, max_buffered_bytes=max_buffered_bytes)
@@ -124,7 +125,7 @@ class Listener:
             False if nothing was sent: the connection has no channel, or the request's inbox can be given nothing any more.
 
         Raises:
-            ListenerClosed: This is a forked process.
+            WrongProcess: This is a forked process.
         """
         self._exchange.check_process()
         with self._exchange.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pixir_actors.channel.inbox import Loss
 from pixir_actors.core.text import Piece
 from pixir_actors.dispatch.link import Source
 from pixir_actors.dispatch.questions import ASK_SLICE, supervisor_of
-from pixir_actors.errors import PixirError
+from pixir_actors.errors import PixirError, WrongProcess
 
 MAX_ADDRESSES: Final = 4096
 
@@ -39,7 +40,7 @@ class LocalLink:
         self._system = actor_system
         self.owns_system = owned
         self._numbers = itertools.count(1)
-        self._thread = threading.get_ident()
+        self._thread, self._pid = threading.get_ident(), os.getpid()
         self._sources: dict[int, LocalSource] = {}
         self._addresses: dict[str, Any] = {}
         self._supervisor = supervisor_of(actor_system)
@@ -119,6 +120,8 @@ class LocalLink:
                 self._system.tell(address, BatchAck(message.sequence))
 
     def _check_thread(self) -> None:
+        if os.getpid() != self._pid:  # in a fork its thread has the same id, and its sockets are the parent's
+            raise WrongProcess(self._pid)
         if threading.get_ident() != self._thread:
             raise PixirError("a local client belongs to the thread that made it: use Client.embedded() for several")
 

@@ -20,7 +20,7 @@ from pixir_actors.channel.frame import Frame
 from pixir_actors.dispatch.call import Call, Step, Wait
 from pixir_actors.dispatch.link import LoopSource
 from pixir_actors.dispatch.turns import Turns
-from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError
+from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, WrongProcess
 
 WORKERS: Final = 16
 """Threads that bring requests to their connections and ask for status: so many connections may not answer at once before
@@ -83,6 +83,7 @@ class LoopSide:
 
         Raises:
             StreamError: `shutting_down`: the threads have been let go.
+            WrongProcess: They are the parent's: nobody would do it here.
         """
         return self._in_thread(self._workers, function)
 
@@ -111,6 +112,8 @@ class LoopSide:
             self.tell(function)
 
     def _in_thread(self, threads: Executor, function: Callable[[], R]) -> asyncio.Future[R]:
+        if os.getpid() != self._pid:
+            raise WrongProcess(self._pid)
         if self._closed:
             raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.AMBIGUOUS))
         future = self.loop.run_in_executor(threads, function)

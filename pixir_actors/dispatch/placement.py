@@ -6,6 +6,7 @@ goes to another one.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any, Final
@@ -16,7 +17,16 @@ from pixir_actors.channel.frame import Frame, FrameType, encode
 from pixir_actors.channel.inbox import Loss
 from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
 from pixir_actors.dispatch.link import Source
-from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, PixirError, StreamError, exception_from
+from pixir_actors.errors import (
+    Delivery,
+    ErrorCode,
+    Failure,
+    InvalidRequest,
+    PixirError,
+    StreamError,
+    WrongProcess,
+    exception_from,
+)
 
 SUBMIT_TIMEOUT: Final = 10.0
 CANCEL_TIMEOUT: Final = 2.0
@@ -248,6 +258,12 @@ class Placement:
         if self.connection is None or self._dispatcher.closing:
             return
         request_id = self.submit.request_id
+        # In a fork of its process there is nothing to give up: the request is the parent's.
+        with contextlib.suppress(WrongProcess):
+            self._tell(request_id, callback_failed=callback_failed)
+
+    def _tell(self, request_id: int, *, callback_failed: bool) -> None:
+        assert self.connection is not None
         # Over the channel it arrives before the next request: no answer is needed.
         frame = encode(Frame(FrameType.CANCEL, callback_failed, request_id, b""))
         if not (self._arrived and self._link.send(self.connection.connection_id, frame)):

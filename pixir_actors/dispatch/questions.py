@@ -19,7 +19,7 @@ from thespian.actors import ActorSystemException
 
 from pixir_actors.actors.messages import SUPERVISOR_NAME, answers
 from pixir_actors.actors.supervisor import SupervisorActor
-from pixir_actors.errors import PixirError, SystemStartFailed
+from pixir_actors.errors import SystemStartFailed, WrongProcess
 
 ASK_SLICE: Final = 0.1
 """Seconds after which a waiting question looks whether it still makes sense to wait."""
@@ -103,7 +103,7 @@ class Questions:
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
-            raise PixirError(f"this client belongs to process {self._pid}: a forked process has to make its own")
+            raise WrongProcess(self._pid)
 
     def _borrow(self) -> tuple[Any, Any]:
         with self._lock:

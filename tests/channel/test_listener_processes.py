@@ -175,7 +175,7 @@ def test_a_forked_child_lets_go_of_the_listener_and_cannot_use_it(start: Start) 
 
     assert output[0] == "left open: []"
     for line in output[1:7]:
-        assert line.startswith("ListenerClosed: this client belongs to process ")
+        assert line.startswith("WrongProcess: this client belongs to process ")
         assert line.endswith("make a new client after the fork")
     assert output[7:] == ["grandchild", "directory: True", "request: True", "b'still alive' b\"the parent's\""]
 
