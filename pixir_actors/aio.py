@@ -23,6 +23,7 @@ from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import Call
+from pixir_actors.dispatch.dispatcher import client_closed
 from pixir_actors.dispatch.loop import LoopReader, LoopSide, result_of
 from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed, WrongProcess
 from pixir_actors.events import Event
@@ -222,7 +223,7 @@ class AsyncClient:
         """
         found = self._opened()
         if self._closed:
-            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+            raise client_closed(Delivery.NOT_SENT)
         return found
 
     def _opened(self) -> tuple[Client, LoopSide]:

@@ -387,6 +387,7 @@ def test_a_closed_client_refuses_everything_and_closes_once(client: Client, link
         with pytest.raises(StreamError) as caught:
             use()
         assert (caught.value.code, caught.value.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT)
+        assert "this client is closed" in str(caught.value)
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -28,8 +28,14 @@ LEAST_REMEMBERED: Final = 256
 """Keys whose connections are remembered without a look at which of them have ended."""
 RECENTLY: Final = 60.0
 """Seconds for which a connection that has no channel, or none yet, is remembered all the same."""
+CLOSED_ADVICE: Final = "this client is closed: make another one"
 EXAMINE_TIMEOUT: Final = 8.0
 """Seconds for the supervisor to find out whether a connection lives; it asks that for about four."""
+
+
+def client_closed(delivery: Delivery) -> StreamError:
+    """Return the error for what is asked of a closed client; the code alone might be an actor system's."""
+    return StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, delivery, advice=CLOSED_ADVICE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class Dispatcher:
     def check_open(self) -> None:
         """Raise if the client has been closed."""
         if self.closing:
-            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT))
+            raise client_closed(Delivery.NOT_SENT)
 
     def _ask_supervisor(self, question: Any, *, timeout: float, restart: bool = False) -> Any | None:
         """Ask, and ask again where it may be answered; `restart` says that a system which answers nothing may be ended."""
@@ -142,7 +148,7 @@ class Dispatcher:
 
     def _unresponsive(self, delivery: Delivery) -> StreamError:
         if self.closing:
-            return StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, delivery))
+            return client_closed(delivery)
         return StreamError(Failure.of(ErrorCode.CONNECTION_UNRESPONSIVE, delivery))
 
     def _forget_ended(self) -> None:

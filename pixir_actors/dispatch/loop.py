@@ -18,9 +18,10 @@ from typing import Any, Final, TypeVar, cast
 
 from pixir_actors.channel.frame import Frame
 from pixir_actors.dispatch.call import Call, Step, Wait
+from pixir_actors.dispatch.dispatcher import client_closed
 from pixir_actors.dispatch.link import LoopSource
 from pixir_actors.dispatch.turns import Turns
-from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, WrongProcess
+from pixir_actors.errors import Delivery, PixirError, StreamError, WrongProcess
 
 WORKERS: Final = 16
 """Threads that bring requests to their connections and ask for status: so many connections may not answer at once before
@@ -115,7 +116,7 @@ class LoopSide:
         if os.getpid() != self._pid:
             raise WrongProcess(self._pid)
         if self._closed:
-            raise StreamError(Failure.of(ErrorCode.SHUTTING_DOWN, Delivery.AMBIGUOUS))
+            raise client_closed(Delivery.AMBIGUOUS)
         future = self.loop.run_in_executor(threads, function)
         future.add_done_callback(_seen)
         return future

@@ -15,7 +15,7 @@ from pixir_actors.actors import messages as m
 from pixir_actors.actors.submission import submission_frame
 from pixir_actors.channel.frame import Frame, FrameType, encode
 from pixir_actors.channel.inbox import Loss
-from pixir_actors.dispatch.dispatcher import Connection, Dispatcher
+from pixir_actors.dispatch.dispatcher import Connection, Dispatcher, client_closed
 from pixir_actors.dispatch.link import Source
 from pixir_actors.errors import (
     Delivery,
@@ -243,7 +243,7 @@ class Placement:
         """End it, and return the error that says why."""
         self.end()
         if self._dispatcher.closing:
-            code = ErrorCode.SHUTTING_DOWN
+            return client_closed(delivery)
         return StreamError(Failure.of(code, delivery))
 
     def refused(self, failure: Failure) -> PixirError:
