@@ -25,6 +25,7 @@ from pixir_actors.dispatch.link import Link, RemoteLink
 from pixir_actors.dispatch.local import LocalLink
 from pixir_actors.dispatch.placement import CANCEL_TIMEOUT
 from pixir_actors.errors import (
+    AdminNotRunning,
     Delivery,
     ErrorCode,
     Failure,
@@ -301,7 +302,9 @@ class Client:
         """
         if key is not None:
             name = Secret(canonical(key, self.namespace))
-            self._dispatcher.ask_supervisor(m.CloseConnection(self._link.number(), name))
+            # With the admin went all connections: there is none to close, as for a key that has none.
+            with contextlib.suppress(AdminNotRunning):
+                self._dispatcher.ask_supervisor(m.CloseConnection(self._link.number(), name))
             self._dispatcher.forget(name.reveal())
             return
         if self._dispatcher.closing or os.getpid() != self._pid:

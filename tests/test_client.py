@@ -23,6 +23,7 @@ from pixir_actors.client import Client
 from pixir_actors.core.key import canonical
 from pixir_actors.dispatch import embedded as embedded_module
 from pixir_actors.errors import (
+    AdminNotRunning,
     Delivery,
     ErrorCode,
     Failure,
@@ -388,6 +389,20 @@ def test_a_closed_client_refuses_everything_and_closes_once(client: Client, link
             use()
         assert (caught.value.code, caught.value.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT)
         assert "this client is closed" in str(caught.value)
+
+
+def test_where_no_admin_runs_any_more_there_is_nothing_to_close(
+    client: Client, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(client)
+
+    def ended(*, again: bool = False) -> Any:
+        raise AdminNotRunning("no admin is running")
+
+    monkeypatch.setattr(link, "supervisor", ended)
+    client.close("a")
+    with pytest.raises(AdminNotRunning):
+        client.status("a")
 
 
 @pytest.mark.parametrize("answers", [True, False])
