@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from pixir_actors.core import unwritable
+from pixir_actors.core.finite import is_finite, may_hold_others
 from pixir_actors.errors import InvalidRequest
 
 SCHEMES: Final = ("http", "https", "ws", "wss")
@@ -173,7 +174,9 @@ def _body_bytes(body: object) -> bytes:
 
 def _json(body: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(body)
+        text = orjson.dumps(body)
+        if not may_hold_others(text) or is_finite(body):
+            return text
     except (TypeError, ValueError):
         pass  # orjson's own text may quote the offending value: raised below, outside, it is not even the context
     raise InvalidRequest("body", unwritable.problem(body))

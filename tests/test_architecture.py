@@ -24,9 +24,9 @@ LAYERS = {
     "request": "request",
     "events": "events",
     "status": "status",
-    "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.heartbeat "
-    "core.inputs core.key core.lifecycle core.output core.payload core.report core.secret core.server_event core.state "
-    "core.text core.unwritable core.verdict",
+    "core": "core core.actions core.backoff core.continuation core.deadlines core.evidence core.fingerprint core.finite "
+    "core.heartbeat core.inputs core.key core.lifecycle core.output core.payload core.report core.secret "
+    "core.server_event core.state core.text core.unwritable core.verdict",
     "frame": "channel.frame",
     # I/O
     "transport": "transport transport.answer transport.base transport.connector transport.faults transport.frames "

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from pixir_actors.core.finite import is_finite
+
 MAX_DEPTH: Final = 254
 """Levels that can be written; the writer has no setting for it."""
 MAX_STEPS: Final = 8
@@ -67,6 +69,8 @@ def _kind(value: Any) -> str:
     wrong_key = _key_type(value)
     if wrong_key is not None:
         return f"has a key {wrong_key}"
+    if not is_finite({"": value}):
+        return "is NaN or an infinity"
     if type(value) is str:
         return "is a str that is no valid Unicode: it has half of a surrogate pair"
     return "is a int of more than 64 bits" if type(value) is int else f"is a {type(value).__name__}"
@@ -82,4 +86,4 @@ def _writable(value: Any) -> bool:
         orjson.dumps(value)
     except (TypeError, ValueError):
         return False
-    return True
+    return is_finite({"": value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,8 @@ CASES: dict[str, tuple[dict[Any, Any], str]] = {
     "a key with half a pair": ({"metadata": {"\ud800": CANARY}}, "metadata has a key that is no valid Unicode"),
     "half a pair": ({"x": CANARY + "\ud800"}, "x is a str that is no valid Unicode: it has half of a surrogate pair"),
     "a large number": ({"seed": 2**70}, "seed is a int of more than 64 bits"),
+    "no number": ({"temperature": math.nan}, "temperature is NaN or an infinity"),
+    "no number, deep down": ({"input": [None, {"x": (1, -math.inf)}]}, "input[1].x[1] is NaN or an infinity"),
     "a circle": ({"input": circle()}, "input[1].content contains itself"),
     "names that are no field's": ({"metadata": {CANARY: {"k9": {1}}}}, "metadata.*.* is a set"),
     "a long name": ({"x" * 33: {1}}, "* is a set"),
