@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ from pixir_actors.cli.parser import Parser
 from pixir_actors.version import __version__
 
 COMMANDS: Final = {command.name: command for command in catalog.COMMANDS}
+COMMAND_NAME: Final = re.compile(r"[a-z]{1,20}")
 DESCRIPTION: Final = "Warm WebSocket connections to Responses APIs, shared by every program of this user."
 
 
@@ -79,16 +81,21 @@ def _run(given: list[str]) -> int:
         from pixir_actors.cli import simulate
 
         return simulate.run(argparse.Namespace(rest=given[1:]))
-    near = spelling.nearest(name, COMMANDS) if name and given[0] == name and name not in COMMANDS else None
-    if near:  # one that is like none may be anything, a key as well, and is not repeated
-        parser.error(f"{name} is no command; did you mean {near}?")
+    if name and given[0] == name and name not in COMMANDS:
+        parser.error(_no_command(name))
     chosen, rest = parser.parse_known_args(given)
     literal = given[given.index("--") + 1 :] if "--" in given else []
     _take_words(chosen, rest, chosen_parser or parser, literal)
-    if chosen.command is None:
-        parser.print_help()
-        return catalog.WRONG_USAGE if given else catalog.DONE
+    if chosen.command is None:  # nothing was asked for: a script that lost its arguments should not take it for success
+        parser.print_help(sys.stderr)
+        return catalog.WRONG_USAGE
     return int(import_module(f"pixir_actors.cli.{chosen.command}").run(chosen))
+
+
+def _no_command(word: str) -> str:
+    """Say that a word is no command. One that could not be the name of one may be anything, a key as well: not repeated."""
+    shown = word if COMMAND_NAME.fullmatch(word) else "this"
+    return f"{shown} is no command{spelling.hint(word, COMMANDS)} (commands: {', '.join(COMMANDS)})"
 
 
 def _take_words(chosen: argparse.Namespace, rest: list[str], parser: argparse.ArgumentParser, literal: list[str]) -> None:

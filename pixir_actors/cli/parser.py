@@ -15,7 +15,8 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and what is wrong, and exit with 2."""
         for mark in ("invalid choice: ", "unrecognized arguments: ", "ambiguous option: ", "ignored explicit argument "):
             if mark in message:
-                message = message.partition(mark)[0] + mark.strip(": ")
+                _, choices, allowed = message.rpartition(" (choose from ")
+                message = message.partition(mark)[0] + mark.strip(": ") + (choices + allowed if choices else "")
         super().error(message)
 
 
@@ -46,7 +47,9 @@ def add_command(subparsers: Any, command: Command, *positional: tuple[str, str, 
         allow_abbrev=False,
     )
     for name, help_text, nargs in positional:
-        parser.add_argument(name, metavar=name.upper(), help=help_text, nargs=nargs)
+        # One that may be missing is only taken so by argparse if it has a default.
+        default = {"default": []} if nargs == "*" else {}
+        parser.add_argument(name, metavar=name.upper(), help=help_text, nargs=nargs, **default)
     declare(parser, command.options)
     parser.add_argument("--api-key", action=_NoKeyHere, nargs="?", help=argparse.SUPPRESS)
     return parser

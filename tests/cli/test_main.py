@@ -27,9 +27,10 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pixir-actors {__version__}\n"
 
 
-def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    assert "simulate" in capsys.readouterr().out
+def test_without_a_command_it_says_what_there_is_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "simulate" in err and out == ""
 
 
 def test_an_unknown_command_is_a_wrong_command_line() -> None:
@@ -41,7 +42,9 @@ def test_an_unknown_command_is_a_wrong_command_line() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("stauts",), "stauts is no command; did you mean status?"),
+        (("stauts",), "stauts is no command; did you mean status? (commands: start, stop, status, stream,"),
+        (("frob",), "frob is no command (commands: start, stop, status, stream,"),
+        (("sk-1234",), "this is no command (commands: start, stop, status, stream,"),
         (("status", "--jsn"), "not known here: --jsn; did you mean --json?"),
         (("stream", "k", "--modle=canary"), "not known here: --modle; did you mean --model?"),
         (("stream", "k", "x", "--option", "idle_timout=canary"), "idle_timout is not known; did you mean idle_timeout?"),
@@ -116,7 +119,7 @@ def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
     thread = threading.Thread(target=lambda: codes.append(main([])))
     thread.start()
     thread.join(within(10))
-    assert codes == [0]
+    assert codes == [2]
 
 
 @pytest.mark.parametrize("words", [("--help",), ("status", "--help"), ("simulate", "--list-faults")])

@@ -52,7 +52,8 @@ def test_the_help_of_all_lists_every_command_and_every_exit_code(run: Run, capsy
         ("stream", "k", "x", "--model", "m", "--base-url", "http://localhost", "--option", "canary=1"),
         ("stream", "k", "x", "--model", "m", "--api-key-env", "canary-1"),
         ("stream", "k", "x", "--model", "m", "--api-key-env", "canary"),
-        ("canary",),
+        ("canary-1",),
+        ("--debug", "canary"),
         ("--canary=canary",),
     ],
 )
@@ -78,6 +79,16 @@ def test_the_help_of_stream_says_how_words_make_key_and_text(run: Run, capsys: p
     assert run("stream", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "one word, quote it if it has blanks" in text and "its words joined by blanks" in text
+
+
+def test_what_may_be_missing_is_not_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("stream") == 2
+    assert capsys.readouterr().err.endswith("the following arguments are required: KEY\n")
+
+
+def test_a_command_in_the_wrong_place_is_told_what_there_is(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--debug", "frob") == 2
+    assert "invalid choice (choose from 'start', 'stop'," in capsys.readouterr().err
 
 
 def test_a_key_on_the_command_line_is_refused_with_the_reason(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
