@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -351,8 +352,13 @@ def _override(settings: Settings, name: str, value: Any, place: str) -> Settings
     try:
         return settings.override({name: value})
     except InvalidSettings as error:
-        allowed = error.allowed
+        allowed = _as_typed(error.allowed)
     raise WrongUsage(f"{place}: allowed is {allowed}")
+
+
+def _as_typed(allowed: str) -> str:
+    """Say what is allowed in the words that are typed: those of a program, such as None, are others."""
+    return re.sub(r"\b(None|True|False)\b", lambda word: word[0].lower(), allowed)
 
 
 def setting(name: str, text: str) -> Any:

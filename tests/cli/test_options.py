@@ -128,7 +128,8 @@ def test_a_file_that_is_no_text_or_no_file_is_told(config: Write) -> None:
         (["--size", "canary"], {}, "--size: allowed is a whole number from 1 to 9"),
         ([], {"PIXIR_ACTORS_SIZE": "canary"}, r"\$PIXIR_ACTORS_SIZE: allowed is a whole number"),
         ([], {"PIXIR_ACTORS_LOUD": "canary"}, r"\$PIXIR_ACTORS_LOUD: allowed is 1, true"),
-        ([], {"PIXIR_ACTORS_IDLE_TIMEOUT": "canary"}, r"\$PIXIR_ACTORS_IDLE_TIMEOUT: allowed is a number"),
+        ([], {"PIXIR_ACTORS_IDLE_TIMEOUT": "canary"}, r"\$PIXIR_ACTORS_IDLE_TIMEOUT: allowed is a number.* or none for no"),
+        ([], {"PIXIR_ACTORS_EXPOSE_KEYS": "canary"}, r"\$PIXIR_ACTORS_EXPOSE_KEYS: allowed is true or false"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_not_repeated(words: list[str], environ: dict[str, str], said: str) -> None:
@@ -150,6 +151,7 @@ def test_settings_come_from_flags_then_the_environment_then_the_file(config: Wri
         ("idle_timeout", "60", 60),
         ("idle_timeout", "1.5", 1.5),
         ("idle_timeout", "none", None),
+        ("idle_timeout", "None", None),
         ("idle_timeout", "off", None),
         ("max_connection_age", "auto", "auto"),
         ("max_connection_age", "OFF", None),
