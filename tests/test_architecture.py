@@ -50,8 +50,8 @@ LAYERS = {
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
     "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
-    "cli.options cli.output cli.parser cli.simulate cli.start cli.status cli.stop cli.stream cli.table "
-    "cli.terminal __main__",
+    "cli.options cli.output cli.parser cli.reader cli.simulate cli.start cli.status cli.stop "
+    "cli.stream cli.table cli.terminal __main__",
     "root": ".",
 }
 """The modules of each layer, without the package's name; "." is the package itself."""

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pixir_actors.cli.options import Command, Option, choice, number, text, whole
+from pixir_actors.cli.options import Command, Option
+from pixir_actors.cli.reader import choice, number, text, whole
 from pixir_actors.system.launch import FORMATS, LEVELS, LONGEST_DRAIN
 
 DONE: Final = 0

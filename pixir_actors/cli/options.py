@@ -16,7 +16,6 @@ a key that got into the wrong place.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,12 +23,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from pixir_actors.cli.reader import switch
+from pixir_actors.cli.terminal import warn
 from pixir_actors.errors import InvalidSettings
 from pixir_actors.settings import ALLOWED, Settings
 from pixir_actors.spelling import hint, nearest, unknown
-from pixir_actors.system.places import CONFIG_VARIABLE, Places
+from pixir_actors.system.places import CONFIG_VARIABLE, COOKIE_VARIABLE, RUNTIME_VARIABLE, Places
 
 PREFIX: Final = "PIXIR_ACTORS_"
+OTHER_VARIABLES: Final = frozenset({RUNTIME_VARIABLE, COOKIE_VARIABLE, CONFIG_VARIABLE, PREFIX + "COOKIE"})
+"""Variables that no option is read from; the last one is that of the container in examples/service."""
 SETTINGS_TABLE: Final = "settings"
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 
@@ -105,66 +108,6 @@ class Command:
     settings: bool = False
 
 
-# Readers: text -> value, or ValueError with what is allowed.
-
-
-def number(least: float, most: float = math.inf) -> Callable[[str], float]:
-    """Return a reader of seconds within [least, most]."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most or math.isinf(value):
-            raise ValueError(f"a number of seconds from {least:g}" + ("" if math.isinf(most) else f" to {most:g}"))
-        return value
-
-    return read
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers within [least, most]."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
-        return value
-
-    return read
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """Return a reader of one of a few words, in any case."""
-
-    def read(text: str) -> str:
-        found = next((word for word in words if word.lower() == text.lower()), None)
-        if found is None:
-            raise ValueError(" or ".join(words))
-        return found
-
-    return read
-
-
-def text(given: str) -> str:
-    """Read a text that is not empty."""
-    if not given:
-        raise ValueError("a text that is not empty")
-    return given
-
-
-def switch(given: str) -> bool:
-    """Read the value of a switch in the environment."""
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if given.lower() not in words:
-        raise ValueError("1, true, yes, on, or 0, false, no, off")
-    return words[given.lower()]
-
-
 # Flags.
 
 
@@ -205,16 +148,21 @@ def resolve(
         environ: The environment.
         commands: All there are: the config file is checked as a whole.
 
+    A variable with our prefix that nothing reads is told on standard error, and no more than that: unlike the config file,
+    the environment is not ours alone.
+
     Raises:
         WrongUsage: A value cannot be used, or the config file cannot be read or holds an unknown name.
         InvalidSettings: A value of `Settings` is out of range.
     """
+    commands = list(commands)
     named = getattr(given, "config", None)
     path = Path(named).absolute() if named else Places.of(environ).config_file
     tables = read_config(path, commands, must_exist=bool(named or environ.get(CONFIG_VARIABLE)))
     chosen = argparse.Namespace(**vars(given))
     for option in command.options:
         setattr(chosen, option.name, _value(option, given, environ, _File(path, tables, command.name)))
+    _warn_of_unknown_variables(environ, commands, getattr(chosen, "api_key_env", None))
     chosen.places = Places.of(environ, port=getattr(chosen, "port", None))
     flags = getattr(given, "option", None) or []
     chosen.settings = _settings(flags, environ, tables, path) if command.settings else Settings()
@@ -268,6 +216,18 @@ def _read(read: Callable[[str], Any], text: str, place: str) -> Any:
     except ValueError as error:
         allowed = str(error)
     raise WrongUsage(f"{place}: allowed is {allowed}")
+
+
+# The environment.
+
+
+def _warn_of_unknown_variables(environ: Mapping[str, str], commands: Iterable[Command], key_variable: str | None) -> None:
+    known = {source for command in commands for option in command.options for source in option.sources}
+    known |= {PREFIX + name.upper() for name in ALLOWED} | OTHER_VARIABLES | {key_variable or ""}
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        meant = hint(unknown[0], (name for name in known if name.startswith(PREFIX))) if len(unknown) == 1 else ""
+        warn(f"not known, and without effect: {', '.join(f'${name}' for name in unknown)}{meant}")
 
 
 # The config file.

@@ -14,14 +14,12 @@ from pixir_actors.cli.options import (
     Command,
     Option,
     WrongUsage,
-    choice,
     declare,
-    number,
     read_config,
     resolve,
     setting,
-    whole,
 )
+from pixir_actors.cli.reader import choice, whole
 from pixir_actors.settings import ALLOWED, Settings
 
 Write = Callable[[str], Path]
@@ -139,6 +137,24 @@ def test_a_value_that_cannot_be_used_is_not_repeated(words: list[str], environ: 
     assert caught.value.__context__ is None
 
 
+def test_a_variable_that_nothing_reads_is_told_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    resolved(PIXIR_ACTORS_IDLE_TIMOT="canary")
+    said = "pixir-actors: not known, and without effect: $PIXIR_ACTORS_IDLE_TIMOT; did you mean PIXIR_ACTORS_IDLE_TIMEOUT?\n"
+    assert capsys.readouterr().err == said
+    resolved(PIXIR_ACTORS_SERVICE_HOST="canary", PIXIR_ACTORS_A="canary")
+    assert capsys.readouterr().err.endswith(": $PIXIR_ACTORS_A, $PIXIR_ACTORS_SERVICE_HOST\n")
+
+
+def test_a_variable_that_something_reads_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [source for command in catalog.COMMANDS for option in command.options for source in option.sources]
+    names += [f"PIXIR_ACTORS_{name.upper()}" for name in ALLOWED]
+    names += [f"PIXIR_ACTORS_{name}" for name in ("RUNTIME_DIR", "COOKIE_FILE", "CONFIG", "COOKIE", "MY_KEY")]
+    given = argparse.Namespace(api_key_env="PIXIR_ACTORS_MY_KEY")
+    environ = dict.fromkeys(names, "") | {"HOME": "/nowhere"}
+    resolve(catalog.DOCTOR, given, environ, catalog.COMMANDS)
+    assert capsys.readouterr().err == ""
+
+
 def test_settings_come_from_flags_then_the_environment_then_the_file(config: Write) -> None:
     config("[settings]\nidle_timeout = 10\nqueue_limit = 3\nproxy = 'none'\nca_file = 'x.pem'")
     environ = {"PIXIR_ACTORS_IDLE_TIMEOUT": "20", "PIXIR_ACTORS_CA_FILE": "y.pem"}
@@ -178,12 +194,6 @@ def test_the_text_of_a_setting_is_read_as_the_setting_wants_it(name: str, text: 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("no", False)])
 def test_a_setting_that_is_a_switch_is_read_in_the_environment_as_a_flag_s_is(text: str, value: bool) -> None:
     assert resolved(PIXIR_ACTORS_EXPOSE_KEYS=text).settings.expose_keys is value
-
-
-@pytest.mark.parametrize("text", ["nan", "inf", "-1", "x", ""])
-def test_seconds_are_finite_and_in_range(text: str) -> None:
-    with pytest.raises(ValueError, match="a number of seconds from 0 to 9"):
-        number(0, 9)(text)
 
 
 def test_the_port_leads_to_the_places_of_the_admin_that_was_started_with_it() -> None:
