@@ -176,7 +176,8 @@ STREAM = Command(
         ),
         Option(
             name="field",
-            help="a field of the request's body, the value as JSON or else as text, such as temperature=0; repeatable",
+            help="a field of the request's body, the value as JSON or else as text, such as temperature=0, but no NaN or"
+            " Infinity; repeatable",
             metavar="NAME=VALUE",
             many=True,
             momentary=True,

@@ -48,7 +48,7 @@ def add_command(subparsers: Any, command: Command, *positional: tuple[str, str, 
     )
     for name, help_text, nargs in positional:
         # One that may be missing is only taken so by argparse if it has a default.
-        default = {"default": []} if nargs == "*" else {}
+        default: dict[str, Any] = {"default": []} if nargs == "*" else {}
         parser.add_argument(name, metavar=name.upper(), help=help_text, nargs=nargs, **default)
     declare(parser, command.options)
     parser.add_argument("--api-key", action=_NoKeyHere, nargs="?", help=argparse.SUPPRESS)

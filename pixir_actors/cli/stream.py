@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -24,6 +26,11 @@ from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import ErrorCode, StreamError
 from pixir_actors.request import Request
 from pixir_actors.stream import Stream
+
+FLAGS_FOR_FIELDS: Final = ("model", "instructions")
+"""Fields of the body that have a flag of their own."""
+FIELD_NAME: Final = re.compile(r"[a-z_]{1,40}")
+"""What may be repeated in a complaint; anything else may be a key."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,6 +51,7 @@ def run(given: argparse.Namespace) -> int:
         PixirError: No admin runs, or it cannot be talked to, or the request cannot be sent as it stands.
         BrokenPipeError, KeyboardInterrupt: The request was cancelled.
     """
+    _refuse_twice(given)
     chosen = resolve(catalog.STREAM, given, os.environ, catalog.COMMANDS)
     api_key = key_of(chosen.base_url, chosen.api_key_env, os.environ)
     conversation = load(chosen.conversation, _read_stdin)
@@ -169,11 +177,10 @@ def assemble(chosen: argparse.Namespace, conversation: Conversation, added: list
         WrongUsage: There is no model, or a --field cannot be read.
         InvalidRequest: The URL cannot be used.
     """
-    body = {**conversation.fields, **fields_of(chosen.field)}
-    if chosen.model:
-        body["model"] = chosen.model
-    if chosen.instructions:
-        body["instructions"] = chosen.instructions
+    fields = fields_of(chosen.field)
+    # A --field of the same name wins: `run` refuses two flags, so the other is out of the environment or the config file.
+    own = {name: getattr(chosen, name) for name in FLAGS_FOR_FIELDS if getattr(chosen, name)}
+    body = {**conversation.fields, **own, **fields}
     if not body.get("model"):
         raise WrongUsage("no model: name one with --model, $PIXIR_ACTORS_MODEL, or in the config file's [stream]")
     body["input"] = [*conversation.items, *added]
@@ -181,11 +188,21 @@ def assemble(chosen: argparse.Namespace, conversation: Conversation, added: list
     return Request(frame.url, frame.headers, body)
 
 
+def _refuse_twice(given: argparse.Namespace) -> None:
+    """Refuse a field of the body that was given in two ways, of which one would not count."""
+    fields = {pair.partition("=")[0] for pair in given.field or []}
+    for name in FLAGS_FOR_FIELDS:
+        if name in fields and getattr(given, name) is not None:
+            raise WrongUsage(f"--field {name} and --{name}: allowed is one of them")
+    if "input" in fields:
+        raise WrongUsage("--field input: the message is TEXT or standard input, a whole conversation --conversation")
+
+
 def fields_of(given: list[str]) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value that is no JSON is a text.
 
     Raises:
-        WrongUsage: One has no name or no "=".
+        WrongUsage: One has no name or no "=", or its value looks like a number and is none in JSON.
     """
     fields: dict[str, Any] = {}
     for pair in given:
@@ -195,5 +212,17 @@ def fields_of(given: list[str]) -> dict[str, Any]:
         try:
             fields[name] = orjson.loads(value)
         except orjson.JSONDecodeError:
+            if _is_no_finite_number(value):
+                allowed = "JSON, which has finite numbers only; the same as a text stands in quotes: NAME='\"nan\"'"
+                place = f"--field {name}" if FIELD_NAME.fullmatch(name) else "--field"
+                raise WrongUsage(f"{place}: allowed is {allowed}") from None
             fields[name] = value
     return fields
+
+
+def _is_no_finite_number(text: str) -> bool:
+    """Tell whether a text means a number that JSON lacks: NaN, Infinity, 1e999."""
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False

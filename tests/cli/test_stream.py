@@ -129,6 +129,35 @@ def test_a_field_without_a_name_or_a_value_is_wrong_usage(stream: Callable[..., 
     assert stream("x", "--field", field) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--field", "model=canary"), "--field model and --model: allowed is one of them"),
+        (("--instructions", "x", "--field", "instructions=canary"), "--field instructions and --instructions: allowed is"),
+        (("--field", "input=canary"), "--field input: the message is TEXT or standard input"),
+        (("--field", "temperature=NaN"), "--field temperature: allowed is JSON, which has finite numbers only"),
+        (("--field", "temperature=-Infinity"), "--field temperature: allowed is JSON, which has finite numbers only"),
+        (("--field", "canary-1=1e999"), "--field: allowed is JSON, which has finite numbers only"),
+    ],
+)
+def test_a_field_that_would_not_count_or_not_as_it_looks_is_wrong_usage(
+    stream: Callable[..., int], client: FakeClient, capsys: Captured, words: tuple[str, ...], said: str
+) -> None:
+    assert stream("x", *words) == 2
+    err = capsys.readouterr().err
+    assert said in err and "canary" not in err
+    assert client.requests == []
+
+
+def test_a_field_counts_before_what_the_environment_says_of_it(
+    run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXIR_ACTORS_MODEL", "usual")
+    words = ("--base-url", "http://localhost/v1", "--field", "model=other", "--field", 'user="nan"')
+    assert run("stream", "k", "x", *words) == 0
+    assert (client.body["model"], client.body["user"]) == ("other", "nan")
+
+
 # The key.
 
 
