@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import re
@@ -162,12 +163,17 @@ def _message(chosen: argparse.Namespace, conversation: Conversation) -> list[Ite
 
 
 def _read_stdin() -> str:
-    if sys.stdin is None or sys.stdin.closed:
+    stdin = sys.stdin
+    if stdin is None or stdin.closed:
         return ""
+    if not isinstance(stdin, io.TextIOWrapper):
+        return stdin.read()
+    # As bytes: in some locales Python lets pass what is no text, and what cannot be sent is only found far from here.
     try:
-        return sys.stdin.read()
-    except UnicodeDecodeError:
-        raise WrongUsage("standard input is no text in this terminal's encoding") from None
+        text = stdin.buffer.read().decode(stdin.encoding)
+    except UnicodeDecodeError as error:
+        raise WrongUsage(f"standard input is not {stdin.encoding.upper()} (byte {error.start + 1})") from None
+    return io.IncrementalNewlineDecoder(None, translate=True).decode(text)
 
 
 def assemble(chosen: argparse.Namespace, conversation: Conversation, added: list[Item], api_key: str | None) -> Request:

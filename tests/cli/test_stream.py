@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pixir_actors.cli import conversation
+from pixir_actors.cli.main import main
 from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import AdminNotRunning, Delivery, ErrorCode, Failure, StreamError
 from pixir_actors.settings import Settings
@@ -46,6 +47,23 @@ def test_standard_input_is_the_message_when_no_words_are_given(
     assert stream(stdin="two\nlines\n") == 0
     assert client.body["input"] == [{"role": "user", "content": "two\nlines"}]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_standard_input_that_is_no_text_is_told_with_the_place(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch, capsys: Captured, errors: str
+) -> None:
+    given = io.TextIOWrapper(io.BytesIO(b"a\r\ncanary \xff"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr(sys, "stdin", given)
+    assert main(["stream", "k", *LOCAL]) == 2
+    assert capsys.readouterr().err == "pixir-actors: standard input is not UTF-8 (byte 11)\n"
+    assert client.requests == []
+
+
+def test_line_ends_of_standard_input_are_read_as_text(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("zwölf\r\nBoxer\r\n".encode()), encoding="utf-8"))
+    assert main(["stream", "k", *LOCAL]) == 0
+    assert client.body["input"] == [{"role": "user", "content": "zwölf\nBoxer"}]
 
 
 def test_at_a_terminal_it_says_that_it_waits_for_the_message(run: Run, client: FakeClient, capsys: Captured) -> None:
