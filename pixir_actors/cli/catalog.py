@@ -78,7 +78,7 @@ START = Command(
         Option(name="log_format", help="text or json, a line for each record", read=choice(*FORMATS), default="text"),
         Option(
             name="log_file",
-            help="file to log to, rotated",
+            help="file to log to, rotated; its directory must be there",
             read=Path,
             metavar="FILE",
             shown="standard error; with --detach admin.log in ~/.local/state/pixir_actors",
@@ -198,6 +198,7 @@ STREAM = Command(
         *REACH,
         (INTERRUPTED, "Ctrl-C; the request was cancelled"),
         (CLOSED_PIPE, "standard output was closed; the request was cancelled"),
+        (TERMINATED, "SIGTERM or SIGHUP; the request was cancelled"),
     ),
 )
 CLOSE = Command(

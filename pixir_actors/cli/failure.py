@@ -70,6 +70,10 @@ HTTP_LOST: Final = "the HTTP exchange broke; `pixir-actors doctor` shows which s
 MAX_PROVIDER_TEXT: Final = 500
 
 
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP came: whatever runs ends as it would at Ctrl-C."""
+
+
 def code_of(error: BaseException) -> int:
     """Return the exit code that an exception stands for."""
     return next((code for kinds, code in CODES if isinstance(error, kinds)), catalog.FAILED)

@@ -32,17 +32,13 @@ from typing import Any, Final
 
 from pixir_actors import spelling
 from pixir_actors.cli import catalog, terminal
-from pixir_actors.cli.failure import code_of, lines_of
+from pixir_actors.cli.failure import Terminated, code_of, lines_of
 from pixir_actors.cli.parser import Parser
 from pixir_actors.version import __version__
 
 COMMANDS: Final = {command.name: command for command in catalog.COMMANDS}
 COMMAND_NAME: Final = re.compile(r"[a-z]{1,20}")
 DESCRIPTION: Final = "Warm WebSocket connections to Responses APIs, shared by every program of this user."
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP came: whatever runs ends as it would at Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import orjson
 from pixir_actors.cli import catalog
 from pixir_actors.cli.apikey import key_of
 from pixir_actors.cli.conversation import STDIN, Conversation, FileChanged, Item, load, looks_like_one, message
-from pixir_actors.cli.failure import code_of, lines_of
+from pixir_actors.cli.failure import Terminated, code_of, lines_of
 from pixir_actors.cli.options import WrongUsage, resolve
 from pixir_actors.cli.output import Lines, Printer, Words, evidence_line
 from pixir_actors.cli.parser import add_command
@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         WrongUsage: There is nothing to say, or no API key, or an input cannot be read. Nothing was sent.
         PixirError: No admin runs, or it cannot be talked to, or the request cannot be sent as it stands.
-        BrokenPipeError, KeyboardInterrupt: The request was cancelled.
+        BrokenPipeError, KeyboardInterrupt, Terminated: The request was cancelled.
     """
     _refuse_twice(given)
     chosen = resolve(catalog.STREAM, given, os.environ, catalog.COMMANDS)
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         with _attach(chosen) as client, client.stream(chosen.key, request) as stream:
             code = _print(stream, printer, lambda error: _told(error, request, api_key))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         say("\ncancelled")
         raise
     except StreamError as error:

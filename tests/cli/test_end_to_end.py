@@ -153,7 +153,7 @@ def test_head_gets_its_line_and_the_request_is_cancelled(
         assert cli("stop").returncode == 0
 
 
-def test_sigterm_cancels_the_request_and_leaves_no_words(
+def test_sigterm_cancels_the_request_and_says_so(
     cli: Callable[..., subprocess.CompletedProcess[str]], home: Path
 ) -> None:
     with Simulator(lambda turn: Reply.text("word " * 1000, deltas=1000).paced(0.05)) as sim:
@@ -163,7 +163,7 @@ def test_sigterm_cancels_the_request_and_leaves_no_words(
             assert process.stdout is not None and process.stderr is not None
             assert process.stdout.read(4) == b"word"
             process.terminate()
-            assert (process.wait(within(20)), process.stderr.read()) == (143, b"")
+            assert (process.wait(within(20)), process.stderr.read()) == (143, b"\ncancelled\n")
         sim.wait_for(lambda sim: sim.open_connections == 0, within(20))
         assert cli("stop").returncode == 0
 

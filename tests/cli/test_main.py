@@ -12,7 +12,8 @@ from urllib.request import urlopen
 import pytest
 
 from pixir_actors.cli import close
-from pixir_actors.cli.main import Terminated, main
+from pixir_actors.cli.failure import Terminated
+from pixir_actors.cli.main import main
 from pixir_actors.errors import AdminNotRunning
 from pixir_actors.version import __version__
 from tests.cli.conftest import Run

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pixir_actors.cli import conversation
+from pixir_actors.cli.failure import Terminated
 from pixir_actors.cli.main import main
 from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import AdminNotRunning, Delivery, ErrorCode, Failure, StreamError
@@ -306,12 +307,13 @@ def test_where_no_admin_runs_nothing_is_printed_but_that(
 # How it is left early.
 
 
-def test_ctrl_c_cancels_the_request(
-    stream: Callable[..., int], client: FakeClient, capsys: Captured, tmp_path: Path
+@pytest.mark.parametrize(("signal", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
+def test_ctrl_c_and_sigterm_cancel_the_request(
+    stream: Callable[..., int], client: FakeClient, capsys: Captured, tmp_path: Path, signal: BaseException, code: int
 ) -> None:
-    client.script = [*opening(), KeyboardInterrupt()]
+    client.script = [*opening(), signal]
     talk = tmp_path / "talk.json"
-    assert stream("x", "--conversation", str(talk)) == 130
+    assert stream("x", "--conversation", str(talk)) == code
     assert client.calls[0].cancels == 1
     assert not talk.exists()
     assert capsys.readouterr().err.strip() == "cancelled"
