@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pixir_actors.cli import catalog
-from pixir_actors.cli.options import resolve
+from pixir_actors.cli.options import WrongUsage, resolve
 from pixir_actors.cli.parser import add_command
 from pixir_actors.cli.terminal import NAME, console, is_terminal, warn
 from pixir_actors.errors import AdminAlreadyRunning, AdminMismatch, CookieUnusable
@@ -29,9 +29,13 @@ def run(given: argparse.Namespace) -> int:
 
     Raises:
         AdminAlreadyRunning: One runs; the text says where.
+        WrongUsage: An option cannot be used, or the log file's directory is missing.
         CookieUnusable, SystemStartFailed: It cannot start; the text says what to do.
     """
     chosen = resolve(catalog.START, given, os.environ, catalog.COMMANDS)
+    if chosen.log_file and not chosen.log_file.absolute().parent.is_dir():
+        # A directory that nobody has made is in all likelihood a mistyped one.
+        raise WrongUsage(f"the log file's directory does not exist: {chosen.log_file.absolute().parent}")
     options = AdminOptions(
         places=chosen.places,
         port=chosen.port,

@@ -89,6 +89,15 @@ def test_it_is_started_as_flags_environment_and_file_say(
     assert options.log_file == Path("x.log").absolute()
 
 
+@pytest.mark.parametrize("words", [("start",), ("start", "--detach")])
+def test_no_directory_is_made_for_a_log_file_that_was_named(
+    run: Run, started: list[AdminOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(*words, "--log-file", str(tmp_path / "nope" / "x.log")) == 2
+    assert capsys.readouterr() == ("", f"pixir-actors: the log file's directory does not exist: {tmp_path / 'nope'}\n")
+    assert not started and not (tmp_path / "nope").exists()
+
+
 def test_a_second_one_says_where_the_first_is(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
