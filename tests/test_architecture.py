@@ -45,8 +45,8 @@ LAYERS = {
     "daemon": "admin admin.daemon admin.detached admin.heart admin.log_director",
     # what a user sees
     "facade": "aio arguments client stream",
-    "kit": "simulator simulator.__main__ simulator.arming simulator.cache simulator.door simulator.emission "
-    "simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
+    "kit": "simulator simulator.__main__ simulator.argument simulator.arming simulator.cache simulator.door "
+    "simulator.emission simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
     "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "

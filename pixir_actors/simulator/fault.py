@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, ParamSpec
 
+from pixir_actors.simulator.argument import check, check_arguments
 from pixir_actors.simulator.record import Via
 from pixir_actors.simulator.rejection import Rejection
 from pixir_actors.simulator.rewrite import Rewrite
@@ -83,7 +84,8 @@ REGISTER: Final[dict[str, Callable[..., Fault]]] = {}
 def named(build: Callable[_P, Fault]) -> Callable[..., Fault]:
     """Register a factory under its name, and give it the selectors. A fault built with `on_via` is for that way only.
 
-    The factory raises ValueError for `times` below 1, and for an `on_via` where the fault cannot be.
+    The factory raises TypeError or ValueError for an argument that is not what it declares, ValueError for `times` below 1,
+    and for an `on_via` where the fault cannot be.
     """
 
     @functools.wraps(build)
@@ -95,8 +97,11 @@ def named(build: Callable[_P, Fault]) -> Callable[..., Fault]:
         on_via: Via | None = None,
         **kwargs: Any,
     ) -> Fault:
+        for name, value in (("times", times), ("on_request", on_request), ("on_connection", on_connection)):
+            check(name, value, int | None)
         if times is not None and times < 1:
             raise ValueError(f"times={times}: allowed are None and integers from 1")
+        check_arguments(build, *args, **kwargs)
         fault = build(*args, **kwargs)
         way = _way(fault, on_via)
         return replace(fault, times=times, on_request=on_request, on_connection=on_connection, on_via=way)

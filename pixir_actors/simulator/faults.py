@@ -41,6 +41,7 @@ from pixir_actors.simulator.rewrite import When
 
 FAULTS: Final[Mapping[str, Callable[..., Fault]]] = MappingProxyType(REGISTER)
 """Name -> factory."""
+_BetweenEvents = Literal["before_first_event", "after_first_event", "mid_text", "before_terminal"]
 
 
 def _ending(name: str, when: When, action: Operation, *, nth: int = 1, delay: float = 0.0) -> Fault:
@@ -218,10 +219,8 @@ def close_with(code: int = 1011, reason: str = "", when: When = "after_first_eve
 
 
 @named
-def end_without_terminal(when: When = "before_terminal") -> Fault:
+def end_without_terminal(when: _BetweenEvents = "before_terminal") -> Fault:
     """End the body of an HTTP answer well before the terminal event, and keep the connection."""
-    if when not in _WHOLE_EVENTS:
-        raise ValueError(f"when={when!r}: allowed are {', '.join(_WHOLE_EVENTS)}")
     return replace(_ending("end_without_terminal", when, Raw(LAST_CHUNK)), on_via="http")
 
 
@@ -365,7 +364,6 @@ def ignore_pings() -> Fault:
     return Fault("ignore_pings", "ping")
 
 
-_WHOLE_EVENTS: Final = ("before_first_event", "after_first_event", "mid_text", "before_terminal")
 _STRANGERS: Final[tuple[Mapping[str, Any], ...]] = (
     {"type": "codex.rate_limits", "rate_limits": {"limit_reached": False, "primary": {"used_percent": 1}}},
     {"type": "keepalive"},

@@ -334,7 +334,7 @@ def test_end_without_terminal(when: str | None, last: str | None, done: bool) ->
 
 @pytest.mark.parametrize("when", ["upgrade", "within_event", "within_terminal", "after_terminal", "never"])
 def test_end_without_terminal_ends_between_events(when: str) -> None:
-    with pytest.raises(ValueError, match="allowed are before_first_event"):
+    with pytest.raises(ValueError, match="allowed is 'before_first_event' or 'after_first_event'"):
         FAULTS["end_without_terminal"](when)
 
 

@@ -116,6 +116,8 @@ def test_a_taken_port_is_told_in_one_line() -> None:
         (("--fault", "stall:whem=upgrade"), "stall has no key 'whem'; did you mean when?"),
         (("--fault", "silent:seconds=1"), "silent has no key 'seconds'; it takes times, on_request"),
         (("--fault", "stall:when"), "stall: 'when' lacks its value"),
+        (("--fault", "cut_mid_text:n=abc"), "--fault: 'cut_mid_text:n=abc': n='abc': allowed is a whole number\n"),
+        (("--fault", "cut_mid_text:times=x"), "'cut_mid_text:times=x': times='x': allowed is a whole number or None"),
         (("--port", "70000"), "--port: allowed is a whole number from 0 to 65535"),
         (("--port", "-1"), "--port: allowed is a whole number from 0 to 65535"),
         (("--delay", "nan"), "--delay: allowed is a number of seconds from 0"),
