@@ -179,7 +179,7 @@ class Player:
 
     def __init__(self, script: Script | Iterable[Reply] | None) -> None:
         self._function: Script = script if callable(script) else coding_agent
-        self._replies = iter(()) if script is None or callable(script) else iter(list(script))
+        self._replies = iter(() if script is None or callable(script) else _listed(script))
 
     def reply(self, turn: TurnContext) -> Reply:
         """Return the next reply. Raises what a script function raises."""
@@ -187,6 +187,17 @@ class Player:
         if not isinstance(reply, Reply):
             raise TypeError(f"the script returned a {type(reply).__name__}, not a Reply")
         return reply
+
+
+def _listed(script: object) -> list[Reply]:
+    """Return the replies of a list, checked: a wrong one would break the server when its turn comes."""
+    if isinstance(script, str) or not isinstance(script, Iterable):
+        raise TypeError(f"a {type(script).__name__} is no script: give a list of Reply, or a function that returns one")
+    replies = list(script)
+    for item in replies:
+        if not isinstance(item, Reply):
+            raise TypeError(f"the script holds a {type(item).__name__}, not a Reply")
+    return replies
 
 
 _WISH: Final = re.compile(r"\buse ([A-Za-z0-9_.-]*[A-Za-z0-9_-])", re.IGNORECASE)

@@ -94,6 +94,21 @@ def test_a_function_that_returns_no_reply_is_an_error() -> None:
         Player(lambda turn: "text").reply(context())  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("x", "a str is no script: give a list of Reply, or a function that returns one"),
+        ("", "a str is no script"),
+        (5, "a int is no script"),
+        (Reply.text("x"), "a Reply is no script: give a list of Reply"),
+        ([Reply.text("x"), "y"], "the script holds a str, not a Reply"),
+    ],
+)
+def test_what_is_no_script_is_refused_at_once(script: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        Simulator(script)
+
+
 def test_reasoning_comes_before_the_text() -> None:
     with Simulator([Reply.reasoning_and_text("thinking", "answer")]) as sim, connected(sim) as client:
         events = client.turn()
