@@ -23,12 +23,18 @@ From the command line: `python -m pixir_actors.simulator --fault slow_accept:sec
 compares histories, `cache.py` states the cache rule, `record.py` lists what is recorded.
 """
 
-from pixir_actors.simulator.fault import Fault
-from pixir_actors.simulator.faults import FAULTS
-from pixir_actors.simulator.oracle import same_history
-from pixir_actors.simulator.record import ClientClose, Handshake, HttpRequest, Received, Turn
-from pixir_actors.simulator.script import Reply, TurnContext, coding_agent
-from pixir_actors.simulator.server import Simulator
+try:
+    from pixir_actors.simulator.fault import Fault
+    from pixir_actors.simulator.faults import FAULTS
+    from pixir_actors.simulator.oracle import same_history
+    from pixir_actors.simulator.record import ClientClose, Handshake, HttpRequest, Received, Turn
+    from pixir_actors.simulator.script import Reply, TurnContext, coding_agent
+    from pixir_actors.simulator.server import Simulator
+except ModuleNotFoundError as missing:
+    if (missing.name or "").startswith("pixir_actors"):
+        raise
+    text = f"pixir_actors.simulator needs {missing.name}: pip install 'pixir_actors[simulator]'"
+    raise ModuleNotFoundError(text, name=missing.name, path=missing.path) from None
 
 __all__ = [
     "FAULTS",

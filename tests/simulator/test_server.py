@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,6 +12,16 @@ import websocket
 from pixir_actors.simulator import FAULTS, Reply, Simulator
 from tests.conftest import within
 from tests.simulator.client import Client, codes, connected, text_of, types
+
+
+@pytest.mark.parametrize("library", ["websockets", "h11"])
+def test_without_the_extra_the_import_says_what_to_install(library: str) -> None:
+    program = f"import sys; sys.modules[{library!r}] = None\n"
+    program += "try: import pixir_actors.simulator\nexcept ModuleNotFoundError as error: print(error.name, error, sep='|')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=within(20), check=True)
+    name, said = done.stdout.strip().split("|")
+    assert name.partition(".")[0] == library
+    assert said == f"pixir_actors.simulator needs {name}: pip install 'pixir_actors[simulator]'"
 
 
 def test_it_listens_on_loopback_only_and_names_its_addresses() -> None:
