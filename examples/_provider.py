@@ -1,4 +1,4 @@
-"""Whom the examples ask: the provider that the environment names, or the simulator.
+"""Whom the examples ask: the provider that the environment names, or the simulator; and how they end if that fails.
 
     OPENAI_API_KEY     with it, the provider is asked; without it, a simulator that answers from a script
     OPENAI_BASE_URL    default https://api.openai.com/v1
@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pixir_actors import Request
+from pixir_actors import PixirError, Request
 from pixir_actors.simulator import Simulator
 from pixir_actors.simulator.script import Script
 
@@ -49,3 +50,16 @@ def provider(script: Script | None = None) -> Iterator[Provider]:
         return
     with Simulator(script) as simulator:
         yield Provider(simulator.base_url, model, simulator=simulator)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the program with one line about what the package raises, and with none if nobody reads its output any more."""
+    try:
+        yield
+        sys.stdout.flush()
+    except PixirError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        sys.exit(1)

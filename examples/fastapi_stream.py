@@ -1,7 +1,8 @@
 """A FastAPI app that streams answers to browsers: one AsyncClient for all of them, and no thread for any.
 
     pip install fastapi uvicorn httpx '.[simulator]'
-    uvicorn --app-dir examples fastapi_stream:app    serves a page with a question box
+    uvicorn --app-dir examples fastapi_stream:app    serves a page with a question box, and
+    curl -N '127.0.0.1:8000/stream?session=a&ask=Hello'
     python examples/fastapi_stream.py                serves on a free port, asks itself, leaves in the middle, and ends
 
 Each answer goes on as server-sent events, the provider's own JSON, while it comes. A browser that leaves cancels its

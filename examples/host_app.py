@@ -11,6 +11,7 @@ threads. A browser that leaves in the middle cancels its request: its thread lea
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -22,7 +23,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from _provider import Item, Provider, provider
+from _provider import Item, Provider, errors_in_one_line, provider
 
 from pixir_actors import Client, Data, PixirError, Settings, StreamError
 
@@ -109,7 +110,7 @@ def ask_itself(port: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(arguments: list[str]) -> int:
+def main(port: int | None) -> None:
     """Serve until a signal comes."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,11 +118,14 @@ def main(arguments: list[str]) -> int:
     # A request that outlives this limit would hold up the shutdown.
     settings = Settings(timeout=120)
     with provider() as there, Client.embedded(settings=settings) as client:
-        app = HostApp(int(arguments[0]) if arguments else 0, client, there)
+        try:
+            app = HostApp(port or 0, client, there)
+        except (OSError, OverflowError) as error:
+            sys.exit(f"cannot serve on port {port}: {error}")
         serving = threading.Thread(target=app.serve_forever, name="http")
         serving.start()
         print(f"serving on http://127.0.0.1:{app.server_port}", flush=True)
-        if not arguments:
+        if port is None:
             threading.Thread(target=ask_itself, args=(app.server_port,), daemon=True).start()
         stopped.wait()
         app.shutdown()  # no new requests
@@ -129,8 +133,10 @@ def main(arguments: list[str]) -> int:
         app.server_close()  # waits for those under way
     # The client has ended its actor system: no process of it is left.
     print("stopped", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description="Serve answers over HTTP; without a PORT, visit it and end.")
+    parser.add_argument("port", nargs="?", type=int, metavar="PORT")
+    with errors_in_one_line():
+        main(parser.parse_args().port)

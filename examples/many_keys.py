@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from _provider import Item, Provider, provider
+from _provider import Item, Provider, errors_in_one_line, provider
 
 from pixir_actors import Client, Settings
 from pixir_actors.simulator import Reply, TurnContext
@@ -56,4 +56,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

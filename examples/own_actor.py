@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from _provider import Item, provider
+from _provider import Item, errors_in_one_line, provider
 from thespian.actors import ActorSystem, ActorTypeDispatcher
 
 from pixir_actors import Client, Data, Event, Metadata, Request, Settings
@@ -176,4 +176,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from _provider import provider
+from _provider import errors_in_one_line, provider
 
 from pixir_actors import Client, Data, Event, Metadata, Status, StreamError
 from pixir_actors.simulator import FAULTS
@@ -55,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

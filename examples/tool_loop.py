@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from _provider import Item, Provider, provider
+from _provider import Item, Provider, errors_in_one_line, provider
 
 from pixir_actors import Client
 from pixir_actors.simulator import Reply, TurnContext
@@ -56,5 +56,5 @@ def run(client: Client, there: Provider) -> None:
 
 
 if __name__ == "__main__":
-    with provider(simulated_model) as there, Client.embedded() as client:
+    with errors_in_one_line(), provider(simulated_model) as there, Client.embedded() as client:
         run(client, there)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,48 @@ def test_an_example_with_a_wrong_key_fails_and_does_not_tell_it(start: Callable[
     assert example.returncode == 1
     assert "websocket_handshake_failed" in errors
     assert KEY not in output + errors
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["tool_loop", "many_keys", "reduce", "own_actor"])
+def test_a_provider_that_cannot_be_reached_is_told_in_one_line(
+    name: str, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    example = start(name, OPENAI_API_KEY=KEY, OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    output, errors = example.communicate(timeout=within(40))
+
+    assert example.returncode == 1
+    said = [line for line in errors.splitlines() if not line.startswith("WARNING:pixir_actors.")]  # own_actor shows its log
+    assert len(said) == 1 and said[0].startswith("StreamError: websocket_")
+    assert KEY not in output + errors
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["tool_loop"])
+def test_an_example_whose_output_nobody_reads_ends_without_words(
+    name: str, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    example = start(name)
+    assert example.stdout is not None and example.stderr is not None
+    example.stdout.close()
+
+    assert example.stderr.read() == ""
+    assert example.wait(within(40)) == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("port", ["abc", "99999", "taken"])
+def test_a_port_that_the_host_app_cannot_use_is_told_without_a_traceback(
+    port: str, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        example = start("host_app", f"{other.getsockname()[1]}" if port == "taken" else port)
+        output, errors = example.communicate(timeout=within(40))
+
+    assert output == "" and example.returncode != 0
+    assert "port" in errors.lower() and "Traceback" not in errors
 
 
 @pytest.mark.processes
