@@ -22,17 +22,20 @@ class ConnectionStatus:
         age_s: Seconds the open socket has been open, or None.
         idle_s: Seconds since the last turn ended; 0 during one.
         degraded_for_s: Seconds until the degraded window ends; 0 where there is none.
-        next_wakeup_s: Seconds until the next deadline, or None.
+        next_wakeup_s: Seconds until the next deadline; None where there is none, or where it has passed and the connection,
+            which had nothing to do then, has not told the one after it.
         wakeup_every_s: Seconds between deadlines as long as nothing happens, or None: an idle connection pings.
         turns: Turns that ended with a terminal event.
         delta_turns: Those of them that went out as a delta.
         sockets: Sockets opened.
         replays: Full replays after a refused continuation or socket.
-        failures: Requests that ended without a terminal event.
+        failures: Requests that ended without a terminal event. Also those that were sent nowhere: refused with
+            `websocket_degraded` while the window lasts, or with `queue_full`, timed out in the queue, or cancelled. A
+            response that the provider itself says has failed is a turn.
         wire_bytes: Bytes of the requests as sent.
         full_bytes: Bytes that full replays would have taken.
         last_reset_reason: Reset reason of the latest attempt, or None if it was a delta.
-        last_error: Code of the latest failure, or None.
+        last_error: Code of the latest failure but `websocket_degraded`, which says no more than that one holds on; or None.
     """
 
     key: str

@@ -125,7 +125,10 @@ STATUS = Command(
     "TURNS      answers that came to their end; DELTA: the share of them for which only what is new was sent;\n"
     "           SAVED: what that saved; QUEUE: requests that wait for the running one\n"
     "LAST RESET why the latest request was sent in full; -: it was not\n"
-    "WAKES IN   when its process next has something to do, such as a ping or its own end\n"
+    "WAKES IN   when its process next has something to do, such as a ping or its own end; -: nothing that is known\n"
+    "failures   (with KEY) requests that ended without the provider's last event, also those that were sent nowhere:\n"
+    "           refused with websocket_degraded while `degraded for` lasts, or with queue_full, or cancelled; last: the\n"
+    "           code of the latest but websocket_degraded\n"
     "refusals   messages that nobody who has the cookie signed, and that were not read; 0 is usual",
     options=(
         Option(name="json", help="one JSON document; with --watch one on each line", read=None, momentary=True),

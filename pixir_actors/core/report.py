@@ -99,6 +99,7 @@ def _until_wakeup(facts: Facts, now: float) -> float | None:
     if facts.alarm_at is None:
         return None
     left = facts.alarm_at - now
-    if left < 0 and facts.wakeup_every_s:
-        return round(left % facts.wakeup_every_s, 3)  # a ping is no news: it has set its next deadline since
-    return round(max(0.0, left), 3)
+    if left >= 0:
+        return round(left, 3)
+    # It has rung since, and what it found to do was no news: a ping sets the next deadline, of others nothing is known.
+    return round(left % facts.wakeup_every_s, 3) if facts.wakeup_every_s else None

@@ -142,6 +142,7 @@ def test_the_help_says_what_the_columns_mean(run: Run, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert all(column.title in out for column in COLUMNS if column.title not in ("STATE", "MODEL"))
     assert "--option expose_keys=true" in out and "refusals" in out
+    assert "failures   (with KEY) requests that ended without the provider's last event" in out
 
 
 def test_watching_outlives_the_admin_and_says_what_happens(

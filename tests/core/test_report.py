@@ -143,8 +143,17 @@ def test_a_clock_that_stands_a_little_behind_makes_no_negative_times() -> None:
     told = describe(facts_of(machine.conn), now=machine.now - 1.0, key="k", connection_id="c", pid=1)
 
     assert told.idle_s == 0.0
-    machine.now += 100.0
-    assert status(machine).next_wakeup_s == 0.0
+
+
+def test_an_alarm_that_has_rung_for_nothing_is_shown_no_more() -> None:
+    machine = Machine(connect_timeout=30.0, idle_close_after=1800.0)
+    machine.submit([user("hello")])
+    machine.feed(put.ConnectFailed(machine.conn.opening, ErrorCode.WEBSOCKET_HANDSHAKE_FAILED, {"status": 404}))
+    told = facts_of(machine.conn)
+
+    # That of the attempt to connect is still set; when it rings, it sets the next one, which is no news.
+    waits = [describe(told, now=machine.now + s, key="k", connection_id="c", pid=1).next_wakeup_s for s in (0, 29, 31, 90)]
+    assert waits == [30.0, 1.0, None, None]
 
 
 def test_every_state_is_shown_by_its_own_word() -> None:
@@ -173,7 +182,8 @@ LATER = [
     # when the alarm was to ring, every how many seconds it does, how long it is until then at 100
     (104.0, None, 4.0),
     (104.0, 25.0, 4.0),
-    (96.0, None, 0.0),  # it is about to ring
+    (100.0, None, 0.0),  # it is about to ring
+    (96.0, None, None),  # it has rung, and what is next is not known
     (96.0, 25.0, 21.0),  # a ping was sent since, which is no news
     (31.0, 25.0, 6.0),
     (None, 25.0, None),
