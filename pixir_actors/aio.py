@@ -211,6 +211,10 @@ class AsyncClient:
             side.close()
             await result_of(closing)
 
+    async def close_connection(self, connection_id: str) -> bool:
+        """As `Client.close_connection`."""
+        return await self._in_thread(lambda client: client.close_connection(connection_id))
+
     # For AsyncStream.
 
     def opened(self) -> tuple[Client, LoopSide]:

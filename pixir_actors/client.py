@@ -317,6 +317,17 @@ class Client:
         self._dispatcher.closing = True
         self._link.close()
 
+    def close_connection(self, connection_id: str) -> bool:
+        """Close the connection that a status calls so, of whatever key and namespace; return whether it was still there.
+
+        For operators, who see digests and not keys.
+
+        Raises:
+            StreamError: `connection_unresponsive` or `shutting_down`.
+        """
+        question = m.CloseConnection(self._link.number(), None, connection_id)
+        return bool(self._dispatcher.ask_supervisor(question).existed)
+
 
 NO_HTTP: Final = "\"websocket\": the way over HTTP takes an extra: pip install 'pixir_actors[http]'"
 

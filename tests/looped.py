@@ -82,6 +82,9 @@ class Looped:
     def close(self, key: Any = None) -> None:
         self.run(self.client.close(key))
 
+    def close_connection(self, connection_id: str) -> Any:
+        return self.run(self.client.close_connection(connection_id))
+
 
 class LoopedStream:
     """What a `Stream` can do; its values are those of the `AsyncStream`."""

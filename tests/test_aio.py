@@ -526,6 +526,7 @@ def test_nothing_that_may_block_is_called_in_the_loop_s_thread(run: Run) -> None
                 await client.reduce("a", REQUEST, 0, lambda event, acc: 1 // 0)
             await client.status()
             await client.close("a")
+            assert await client.close_connection("c-1")
         return threading.get_ident()
 
     loops_thread = run(used())

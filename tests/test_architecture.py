@@ -49,8 +49,8 @@ LAYERS = {
     "simulator.emission simulator.eventstream simulator.fault simulator.faults simulator.http_parser simulator.http_peer "
     "simulator.operation simulator.oracle simulator.peer simulator.performer simulator.record simulator.rejection "
     "simulator.rewrite simulator.script simulator.server simulator.tls simulator.turn simulator.wire",
-    "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure cli.main "
-    "cli.options cli.output cli.parser cli.reader cli.simulate cli.start cli.status cli.stop "
+    "cli": "cli cli.apikey cli.catalog cli.checkup cli.close cli.conversation cli.diagnosis cli.doctor cli.failure "
+    "cli.lookup cli.main cli.options cli.output cli.parser cli.reader cli.simulate cli.start cli.status cli.stop "
     "cli.stream cli.table cli.terminal __main__",
     "root": ".",
 }

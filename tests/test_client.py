@@ -383,6 +383,7 @@ def test_a_closed_client_refuses_everything_and_closes_once(client: Client, link
         lambda: client.status(),
         lambda: client.status("a"),
         lambda: client.close("a"),
+        lambda: client.close_connection("c-1"),
     ]
     for use in uses:
         with pytest.raises(StreamError) as caught:
@@ -538,6 +539,20 @@ def test_a_local_client_runs_requests_in_its_own_thread(dialer: Dialer) -> None:
         assert client.status("b") == []
     assert all(transport.closed for transport in dialer.transports)
     assert [transport.close_code for transport in dialer.transports] == [1000, 1000]
+
+
+def test_a_connection_is_closed_by_its_id_whatever_its_key(dialer: Dialer) -> None:
+    with Client.local() as client:
+        client.respond(("a", 1), LOCAL)
+        (status,) = client.status()
+
+        assert client.close_connection(status.connection_id)
+
+        assert client.status(("a", 1)) == []
+        assert dialer.transports[0].closed
+        assert not client.close_connection(status.connection_id)
+        assert client.respond(("a", 1), LOCAL)["id"] == "resp_2"
+        assert len(dialer.transports) == 2
 
 
 def test_a_local_client_leaves_nothing(dialer: Dialer) -> None:

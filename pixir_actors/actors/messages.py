@@ -155,13 +155,13 @@ class SystemReport:
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Close a key's connection now: its running request fails with `cancelled`, so do those waiting.
-
-    Sent to the supervisor, which answers with `ConnectionClosed` once the key is forgotten.
-    """
+    """Close the connection of a `key`, or else the one that a status calls `connection_id`, now: its running request fails
+    with `cancelled`, so do those waiting. Sent to the supervisor, which answers with `ConnectionClosed` once the key is
+    forgotten."""
 
     ask_id: int
-    key: Secret[str]
+    key: Secret[str] | None
+    connection_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

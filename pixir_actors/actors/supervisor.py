@@ -295,10 +295,11 @@ class SupervisorActor(ShellActor):
         self.send(asker, m.SystemReport(ask.ask_id, status))
 
     def _close(self, ask: m.CloseConnection, asker: Any) -> None:
-        child = self._registry.of_key(ask.key)
-        if child is not None:
+        child = self._registry.of_id(ask.connection_id) if ask.key is None else self._registry.of_key(ask.key)
+        existed = child is not None and not child.leaving
+        if child is not None and existed:
             self._stop_child(child, ErrorCode.CANCELLED, "closed")
-        self.send(asker, m.ConnectionClosed(ask.ask_id, child is not None))
+        self.send(asker, m.ConnectionClosed(ask.ask_id, existed))
 
     def _stop_child(self, child: Child, code: ErrorCode, why: str) -> None:
         child.why = why if child.crashes else child.why

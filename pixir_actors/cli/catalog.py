@@ -118,9 +118,9 @@ STATUS = Command(
     name="status",
     summary="show the admin and its connections",
     description="Show the admin and its connections, busy ones first. A narrow terminal gets the more important columns.\n"
-    "With KEY, all about the connection of that key.\n\n"
-    "KEY        digest of the key; the key itself where its connection was opened with the setting expose_keys,\n"
-    "           such as by `stream --option expose_keys=true` (other users see it in `ps` as well)\n"
+    "With KEY, all about one connection: KEY is a text key, or else what the column KEY shows.\n\n"
+    "KEY        digest of the key and its namespace; the key itself where its connection was opened with the setting\n"
+    "           expose_keys, such as by `stream --option expose_keys=true` (other users see it in `ps` as well)\n"
     "AGE        how long its socket has been open\n"
     "TURNS      answers that came to their end; DELTA: the share of them for which only what is new was sent;\n"
     "           SAVED: what that saved; QUEUE: requests that wait for the running one\n"
@@ -145,7 +145,12 @@ STATUS = Command(
         PORT,
         *COMMON,
     ),
-    examples=("pixir-actors status", "pixir-actors status --watch", "pixir-actors status session-1 --json"),
+    examples=(
+        "pixir-actors status",
+        "pixir-actors status --watch",
+        "pixir-actors status session-1 --json",
+        "pixir-actors status 97d0d24dd07f",
+    ),
     codes=(*USUAL, REACH[0], (NO_CONNECTION, "KEY has no connection"), REACH[1]),
 )
 STREAM = Command(
@@ -207,9 +212,11 @@ STREAM = Command(
 CLOSE = Command(
     name="close",
     summary="close a key's connection",
-    description="Close the connection of KEY now; a running turn ends with `cancelled`. The next request opens another one.",
+    description="Close the connection of KEY now; a running turn ends with `cancelled`. The next request opens another.\n"
+    "KEY is a text key, or else what the column KEY of `pixir-actors status` shows: the only way to one that is a tuple,\n"
+    "a number or bytes.",
     options=(NAMESPACE, PORT, *COMMON),
-    examples=("pixir-actors close session-1",),
+    examples=("pixir-actors close session-1", "pixir-actors close 97d0d24dd07f"),
     codes=(*USUAL, REACH[0], (NO_CONNECTION, "KEY has no connection"), REACH[1]),
 )
 DOCTOR = Command(

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from rich.console import Group
@@ -16,21 +16,21 @@ from rich.live import Live
 from rich.text import Text
 
 from pixir_actors.cli import catalog
+from pixir_actors.cli.lookup import KEY_HELP, Meant, look_up
 from pixir_actors.cli.options import resolve
 from pixir_actors.cli.parser import add_command
 from pixir_actors.cli.table import Snapshot, as_json, connection_json, details, head, overview
-from pixir_actors.cli.terminal import complain, console, is_terminal
+from pixir_actors.cli.terminal import complain, console, is_terminal, printable
 from pixir_actors.client import Client
 from pixir_actors.errors import AdminNotRunning, PixirError
+from pixir_actors.status import ConnectionStatus
 from pixir_actors.system.places import Places
 from pixir_actors.system.runtime import Runtime, find
-
-NO_CONNECTION: Final = "this key has no connection"
 
 
 def add_parser(subparsers: Any) -> None:
     """Add this command to those of the command line."""
-    help_text = "show all about this key's connection; one word, quote it if it has blanks"
+    help_text = f"show all about one connection: {KEY_HELP}; one word, quote it if it has blanks"
     add_command(subparsers, catalog.STATUS, ("key", help_text, "?"))
 
 
@@ -38,6 +38,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the status; return the exit code.
 
     Raises:
+        WrongUsage: An option cannot be used, or KEY means several connections.
         PixirError: No admin runs, or it cannot be talked to.
     """
     if given.watch is not None and given.key is None and not _is_number(given.watch):
@@ -68,6 +69,7 @@ class View:
         self._client: Client | None = None
         self._runtime: Runtime | None = None
         self.key = key
+        self.meant = Meant(None)
         self.restarted: str | None = None
 
     def look(self) -> Snapshot:
@@ -80,7 +82,7 @@ class View:
             self.close()  # it would find out by itself, but not at once
         try:
             client = self._client = self._client or Client.attach(port=self._places.port, namespace=self._namespace)
-            connections = client.status() if self.key is None else client.status(self.key)
+            connections = client.status() if self.key is None else self._one(client, self.key)
             system, runtime = client.system(), client.admin
         except PixirError:
             self.close()
@@ -88,6 +90,10 @@ class View:
         assert runtime is not None
         self._note(runtime)
         return Snapshot(runtime, system, connections)
+
+    def _one(self, client: Client, key: str) -> list[ConnectionStatus]:
+        self.meant = look_up(client, key, self._namespace)
+        return [] if self.meant.connection is None else [self.meant.connection]
 
     def _note(self, runtime: Runtime) -> None:
         before, self._runtime = self._runtime, runtime
@@ -109,7 +115,7 @@ class View:
 def _once(view: View, *, as_document: bool) -> int:
     snapshot = view.look()
     if view.key is not None and not snapshot.connections:
-        complain(NO_CONNECTION)
+        complain(*view.meant.missing)
         return catalog.NO_CONNECTION
     if as_document:
         print(_document(view, snapshot, orjson.OPT_INDENT_2))
@@ -131,7 +137,10 @@ def _document(view: View, snapshot: Snapshot, option: int = 0) -> str:
 def _lines(view: View, snapshot: Snapshot, *, width: int | None, height: int | None = None) -> list[Text]:
     if view.key is None:
         return overview(snapshot, width=width, height=height)
-    found = details(snapshot.connections[0], typed=view.key) if snapshot.connections else [Text(NO_CONNECTION)]
+    if snapshot.connections:
+        found = details(snapshot.connections[0], typed=view.key if view.meant.as_text else None)
+    else:
+        found = [Text(printable(line)) for line in view.meant.missing]
     return found if height is None else [*head(snapshot, width=width), *found]
 
 
@@ -146,7 +155,7 @@ def _watch(view: View, interval: float, *, as_lines: bool) -> int:
     """
     first = view.look()
     if view.key is not None and not first.connections:
-        complain(NO_CONNECTION)
+        complain(*view.meant.missing)
         return catalog.NO_CONNECTION
     live = is_terminal(sys.stdout) and not as_lines
     try:

@@ -557,6 +557,18 @@ def test_a_key_s_connection_can_be_closed(desk: Desk, room: Room, dialer: Dialer
     assert room.ask(desk.address, m.CloseConnection(3, Secret("no key"))) == m.ConnectionClosed(3, existed=False)
 
 
+def test_a_connection_can_be_closed_by_what_its_status_calls_it(desk: Desk, room: Room, dialer: Dialer) -> None:
+    started = desk.start("a")
+    desk.begin(started, 1)
+    name = started.connection_id
+
+    assert room.ask(desk.address, m.CloseConnection(1, None, name)) == m.ConnectionClosed(1, existed=True)
+
+    assert room.failure(1).code is ErrorCode.CANCELLED
+    assert room.ask(desk.address, m.CloseConnection(2, None, name)) == m.ConnectionClosed(2, existed=False), "it leaves"
+    assert room.ask(desk.address, m.CloseConnection(3, None, "none")) == m.ConnectionClosed(3, existed=False)
+
+
 def test_all_connections_are_stopped_before_the_answer_comes(desk: Desk, room: Room) -> None:
     desk.begin(desk.start("a"), 1)
     desk.start("b")

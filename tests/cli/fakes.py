@@ -102,6 +102,8 @@ class FakeClient:
         script: What the next stream gives out.
         requests: Key and request of every stream.
         closed: Keys that were closed, and None for the client itself.
+        closed_connections: Ids of those that were closed by their id.
+        texts: Whether what is shown of a connection is its key, as a text.
         trouble: Raised by the next calls of `status`, one each.
     """
 
@@ -112,6 +114,8 @@ class FakeClient:
         self.requests: list[tuple[Any, Request]] = []
         self.calls: list[FakeCall] = []
         self.closed: list[Any] = []
+        self.closed_connections: list[str] = []
+        self.texts = True
         self.trouble: deque[PixirError | BaseException | None] = deque()
         self.attached_with: list[dict[str, Any]] = []
 
@@ -125,7 +129,7 @@ class FakeClient:
         trouble = self.trouble.popleft() if self.trouble else None
         if trouble is not None:
             raise trouble
-        return [each for each in self.connections if key in (None, each.key)]
+        return [each for each in self.connections if key is None or (self.texts and key == each.key)]
 
     def system(self) -> SystemStatus:
         return system(connections=len(self.connections))
@@ -140,6 +144,10 @@ class FakeClient:
 
     def close(self, key: Any = None) -> None:
         self.closed.append(key)
+
+    def close_connection(self, connection_id: str) -> bool:
+        self.closed_connections.append(connection_id)
+        return True
 
     @property
     def body(self) -> dict[str, Any]:

@@ -78,7 +78,17 @@ def test_a_key_without_a_connection_has_an_exit_code_of_its_own(
 ) -> None:
     assert run("status", "k") == 4
     assert run("status", "k", "--json") == 4
-    assert capsys.readouterr() == ("", "pixir-actors: this key has no connection\n" * 2)
+    assert capsys.readouterr() == ("", "pixir-actors: this key has no connection (namespace: none)\n" * 2)
+
+
+def test_what_the_table_shows_as_key_is_one_as_well(
+    run: Run, client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.connections, client.texts = [connection("97d0d24dd07f"), connection("other")], False
+    assert run("status", "97d0d24dd07f") == 0
+    assert capsys.readouterr().out.startswith("key           97d0d24dd07f\n")
+    assert run("status", "97d0d24dd07f", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["key"] == "97d0d24dd07f"
 
 
 def test_the_document_is_one(run: Run, client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +144,7 @@ def test_watching_a_key_that_never_had_a_connection_ends_at_the_first_look(
     run: Run, client: FakeClient, looks: Callable[..., None], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert run("status", *words) == 4
-    assert capsys.readouterr() == ("", "pixir-actors: this key has no connection\n")
+    assert capsys.readouterr() == ("", "pixir-actors: this key has no connection (namespace: none)\n")
 
 
 def test_the_help_says_what_the_columns_mean(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
