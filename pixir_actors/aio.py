@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from types import TracebackType
@@ -24,7 +23,7 @@ from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
 from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.dispatcher import client_closed
-from pixir_actors.dispatch.loop import LoopReader, LoopSide, result_of
+from pixir_actors.dispatch.loop import LoopReader, LoopSide, being_cancelled, result_of
 from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed, WrongProcess
 from pixir_actors.events import Event
 from pixir_actors.request import Request
@@ -205,7 +204,7 @@ class AsyncClient:
         elif self._side is None:
             self._closed = True
         elif not self._closed:
-            client, side = self._opened()
+            client, side = self.opened()
             self._closed = True
             closing = side.run(client.close)
             side.close()
@@ -225,18 +224,14 @@ class AsyncClient:
             WrongProcess: It belongs to the process that this one was forked from.
             PixirError: It is not open, or belongs to another loop.
         """
-        found = self._opened()
-        if self._closed:
-            raise client_closed(Delivery.NOT_SENT)
-        return found
-
-    def _opened(self) -> tuple[Client, LoopSide]:
         if os.getpid() != self._pid:
             raise WrongProcess(self._pid)
         if self._client is None or self._side is None:
             raise PixirError("this client is not open: use `async with` on what `embedded`, `attach` or `over` returned")
         if asyncio.get_running_loop() is not self._side.loop:
             raise PixirError("this client belongs to another event loop: make one in each loop")
+        if self._closed:
+            raise client_closed(Delivery.NOT_SENT)
         return self._client, self._side
 
     async def _in_thread(self, use: Callable[[Client], R]) -> R:
@@ -369,6 +364,7 @@ class AsyncStream(Received):
 
     async def _fetch(self) -> Frame:
         """Wait for frames; return the first one and leave the others to be read."""
+        self._waited_for = True
         await self._begin()
         assert self._reader is not None
         try:
@@ -377,6 +373,7 @@ class AsyncStream(Received):
             self._ended = True
             self._leave()
             raise
+        self._waited_for = False
         return next(self._frames)
 
     def _cancel_soon(self, *, callback_failed: bool = False) -> asyncio.Future[None] | None:
@@ -403,4 +400,5 @@ class AsyncStream(Received):
             return
         if not side.tell_soon(call.cancel):
             call.abandon()
-        warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=2)
+        if not being_cancelled():
+            self._warn_of_drop()

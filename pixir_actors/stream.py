@@ -32,6 +32,7 @@ class Received:
 
     def __init__(self) -> None:
         self._ended = False
+        self._waited_for = False  # whether a task waits for the next event, or was cancelled doing so
         self._frames: Iterator[Frame] = iter(())
         self._failure: Failure | None = None
         self._terminal: bytes | None = None
@@ -111,6 +112,11 @@ class Received:
             return listed
         done = [orjson.loads(raw) for raw in self._items]
         return [event["item"] for event in sorted(done, key=_output_index) if isinstance(event.get("item"), dict)]
+
+    def _warn_of_drop(self) -> None:
+        """Tell whoever forgot a stream; not who was interrupted in the middle of reading it. For destructors."""
+        if not self._waited_for:
+            warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=3)
 
     def raise_for_failure(self) -> None:
         """Raise if the response failed; an incomplete response is no failure.
@@ -197,7 +203,7 @@ class Stream(Received):
     def __del__(self) -> None:
         if not getattr(self, "_ended", True):
             self._call.abandon()
-            warnings.warn("a stream was dropped without being read or cancelled", ResourceWarning, stacklevel=2)
+            self._warn_of_drop()
 
 
 def _output_index(event: dict[str, Any]) -> int:

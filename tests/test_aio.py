@@ -243,6 +243,51 @@ def test_a_stream_that_is_dropped_cancels(system: EmbeddedSystem, sim: Simulator
     run(dropped())
 
 
+async def interrupted_while_waiting(stream: AsyncStream) -> None:
+    async with asyncio.timeout(0.2):
+        async for _ in stream:
+            pass
+
+
+async def interrupted_between_two_events(stream: AsyncStream) -> None:
+    streams = [stream]
+    del stream
+    async with asyncio.timeout(0.2):
+        async for _ in streams.pop():
+            await asyncio.sleep(60)
+
+
+async def interrupted_in_a_task(stream: AsyncStream) -> None:
+    task = asyncio.create_task(interrupted_while_waiting(stream))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    "interrupted", [interrupted_while_waiting, interrupted_between_two_events, interrupted_in_a_task]
+)
+def test_a_reader_that_is_cancelled_is_not_accused_and_its_stream_is_cancelled_all_the_same(
+    system: EmbeddedSystem, sim: Simulator, run: Run, interrupted: Callable[[AsyncStream], Awaitable[None]]
+) -> None:
+    async def cancelled() -> None:
+        async with AsyncClient.over(system.actor_system) as client:
+            sim.inject(FAULTS["stall"]("mid_text"))
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", ResourceWarning)
+                with suppress(TimeoutError):
+                    await interrupted(client.stream("interrupted", ask(sim)))
+                gc.collect()
+                await hung_up(sim)
+            assert [str(one.message) for one in told if "stream" in str(one.message)] == []
+            assert await reason(client, sim, "interrupted") == "cancelled"
+            await client.close("interrupted")
+
+    run(cancelled())
+
+
 def test_another_task_may_cancel_a_stream_that_is_waited_for(system: EmbeddedSystem, sim: Simulator, run: Run) -> None:
     async def cancelled() -> None:
         async with AsyncClient.over(system.actor_system) as client:

@@ -134,6 +134,15 @@ async def result_of(future: asyncio.Future[R]) -> R:
     return future.result()
 
 
+def being_cancelled() -> bool:
+    """Say whether this is a task on its way out: what it lets go of now, it had no chance to close."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
+
+
 class LoopReader:
     """Reads one call on its loop, one task at a time.
 

@@ -24,6 +24,7 @@ from pixir_actors.dispatch.loop import (
     Bell,
     LoopReader,
     LoopSide,
+    being_cancelled,
     result_of,
 )
 from pixir_actors.errors import ErrorCode, PixirError, StreamError
@@ -281,6 +282,23 @@ def test_a_forked_process_says_nothing_on_its_parent_s_loop(side: LoopSide) -> N
         os._exit(side.tell_soon(lambda: None))
 
     assert os.waitpid(child, 0) == (child, 0)
+
+
+def test_a_task_is_on_its_way_out_from_its_cancellation_on_and_nobody_else_is(runner: asyncio.Runner) -> None:
+    async def cancelled() -> list[bool]:
+        seen = [being_cancelled()]
+        try:
+            async with asyncio.timeout(0):
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    seen.append(being_cancelled())
+        except TimeoutError:
+            seen.append(being_cancelled())
+        return seen
+
+    assert runner.run(cancelled()) == [False, True, False]
+    assert not being_cancelled()
 
 
 # The reader
