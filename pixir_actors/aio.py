@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from pixir_actors.arguments import capabilities_of, check_defaults, check_port
+from pixir_actors.arguments import capabilities_of, check_defaults, check_port, label_of
 from pixir_actors.channel.frame import Frame
 from pixir_actors.client import Client
 from pixir_actors.core.key import Key, canonical
@@ -123,6 +123,10 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._client else "not open"
+        return f"<{type(self).__name__} {self._client.kind + ' ' if self._client else ''}{state}>"
+
     @property
     def admin(self) -> Runtime | None:
         """As `Client.admin`; None while the client is not open."""
@@ -197,13 +201,11 @@ class AsyncClient:
 
         Closing the client goes on if this task is cancelled meanwhile.
         """
-        if key is None and os.getpid() != self._pid:
-            return
         if key is not None:
             await self._in_thread(lambda client: client.close(key))
         elif self._side is None:
             self._closed = True
-        elif not self._closed:
+        elif not self._closed and os.getpid() == self._pid:
             client, side = self.opened()
             self._closed = True
             closing = side.run(client.close)
@@ -265,6 +267,9 @@ class AsyncStream(Received):
         self._begun: asyncio.Future[None] | None = None
         self._refused: PixirError | None = None
         self._reader: LoopReader | None = None
+
+    def __repr__(self) -> str:
+        return self._shown(label_of(self._asked[0], self._asked[3], self._client), begun=bool(self._call or self._begun))
 
     def __await__(self) -> Generator[Any, None, Self]:
         """Submit the request: `stream = await client.stream(...)`."""
@@ -332,7 +337,7 @@ class AsyncStream(Received):
             if self._begun is not None:
                 await result_of(self._begun)
         except PixirError as error:
-            self._ended, self._refused = True, error
+            self._refused = self._failed(error)
             raise
         if self._reader is None:  # of several tasks that waited for it, one is the first
             assert self._call is not None and self._side is not None
@@ -369,8 +374,8 @@ class AsyncStream(Received):
         assert self._reader is not None
         try:
             self._frames = iter(await self._reader.frames())
-        except PixirError:
-            self._ended = True
+        except PixirError as error:
+            self._failed(error)
             self._leave()
             raise
         self._waited_for = False
@@ -380,7 +385,7 @@ class AsyncStream(Received):
         """Give the request up, if it has not ended, without waiting; return what tells the connection so, if need be."""
         if self._ended:
             return None
-        self._ended = True
+        self._cancelled()
         self._leave()
         if self._call is None or self._side is None:
             return None

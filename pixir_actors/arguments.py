@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from pixir_actors.errors import InvalidSettings
+from pixir_actors.actors.messages import EnsureStarted
+from pixir_actors.errors import InvalidSettings, PixirError
 from pixir_actors.settings import Settings
 from pixir_actors.system.environment import check_proxy
 
@@ -46,6 +47,22 @@ def capabilities_of(actor_system: object) -> Mapping[str, Any]:
     if not isinstance(capabilities, Mapping):
         raise _unlike("actor_system", actor_system, "a Thespian ActorSystem on multiprocTCPBase")
     return capabilities
+
+
+class Defaults(Protocol):
+    """What a client fills in for a request."""
+
+    settings: Settings
+    namespace: str | None
+
+
+def label_of(key: object, options: dict[str, Any], defaults: Defaults) -> str:
+    """Return what status shows for a key, for a `repr`, which is not the place to refuse one."""
+    try:
+        settings = defaults.settings.override(options)
+        return EnsureStarted.of(0, key, settings, namespace=defaults.namespace).label
+    except PixirError:
+        return "?"
 
 
 def _unlike(field: str, value: object, allowed: str) -> InvalidSettings:

@@ -147,6 +147,14 @@ class Client:
         system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
         return cls(LocalLink(system, owned=True), settings=settings, namespace=namespace)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.kind} {'closed' if self._dispatcher.closing else 'open'}>"
+
+    @property
+    def kind(self) -> str:
+        """How it was made, for logs: "embedded", "attached", "over" or "local"."""
+        return self._link.kind
+
     @property
     def admin(self) -> Runtime | None:
         """The admin daemon that this client is attached to, as that said of itself; None for any other client."""

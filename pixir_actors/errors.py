@@ -228,6 +228,10 @@ class StreamError(PixirError):
         facts += [f"{name}={value}" for name, value in self.details.items()]
         return f"{self.code} ({', '.join(facts)})"
 
+    def __repr__(self) -> str:
+        # The failure inside says the same at length.
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class ProviderError(StreamError):
     """The provider itself answered with an error: `response.failed` or an `error` event.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import orjson
 
@@ -18,6 +18,8 @@ from pixir_actors.core.server_event import Tag
 from pixir_actors.dispatch.call import Call
 from pixir_actors.errors import Failure, PixirError, exception_from
 from pixir_actors.events import Data, Event, Metadata, Status
+
+E = TypeVar("E", bound=PixirError)
 
 _DATA: Final = int(FrameType.DATA)
 _TEXT_DELTA: Final = int(Tag.TEXT_DELTA)
@@ -33,6 +35,7 @@ class Received:
     def __init__(self) -> None:
         self._ended = False
         self._waited_for = False  # whether a task waits for the next event, or was cancelled doing so
+        self._outcome = ""  # how it ended, unless that was with a terminal event
         self._frames: Iterator[Frame] = iter(())
         self._failure: Failure | None = None
         self._terminal: bytes | None = None
@@ -64,10 +67,25 @@ class Received:
             return Status(status_from(payload))
         self._ended = True
         if frame_type == FrameType.FAILED:
-            raise exception_from(failure_from(payload))
+            raise self._failed(exception_from(failure_from(payload)))
         if payload:
             self._failure = failure_from(payload)
         return None
+
+    def _failed(self, error: E) -> E:
+        """End with an error; return it."""
+        self._ended, self._outcome = True, f"failed: {getattr(error, 'code', type(error).__name__)}"
+        return error
+
+    def _cancelled(self) -> None:
+        """End because nobody wants the rest."""
+        self._ended, self._outcome = True, "cancelled"
+
+    def _shown(self, label: str, *, begun: bool) -> str:
+        """Return a `repr`: the key as status shows it, and how far the request has come."""
+        ended = self._outcome or (f"failed: {self._failure.code}" if self._failure else "finished")
+        state = ended if self._ended else "running" if begun else "not started"
+        return f"<{type(self).__name__} key={label} {state}>"
 
     def _new_text(self, seen: int) -> str | None:
         """Return the text of the newest delta, if there are more of them than were `seen`."""
@@ -142,6 +160,9 @@ class Stream(Received):
         super().__init__()
         self._call = call
 
+    def __repr__(self) -> str:
+        return self._shown(self._call.label, begun=True)
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,8 +190,8 @@ class Stream(Received):
         """Wait for frames; return the first one and leave the others to be read."""
         try:
             self._frames = iter(self._call.next_frames())
-        except PixirError:
-            self._ended = True
+        except PixirError as error:
+            self._failed(error)
             raise
         # Whatever else comes out of waiting (Ctrl-C, above all) has not ended the request: leaving the block cancels it.
         return next(self._frames)
@@ -197,7 +218,7 @@ class Stream(Received):
         Returns within about two seconds, whatever has died. Idempotent.
         """
         if not self._ended:
-            self._ended = True
+            self._cancelled()
             self._call.cancel(callback_failed=callback_failed)
 
     def __del__(self) -> None:

@@ -20,6 +20,8 @@ from pixir_actors import AsyncClient, AsyncStream, Client, Data, Event, PixirErr
 from pixir_actors.actors import messages as m
 from pixir_actors.aio import AT_ONCE, PARSED_AT_ONCE
 from pixir_actors.channel.frame import FrameType
+from pixir_actors.core.key import canonical
+from pixir_actors.core.secret import digest
 from pixir_actors.dispatch.loop import MESSENGERS, WORKERS
 from pixir_actors.errors import Delivery, ErrorCode, InvalidRequest, InvalidSettings, SystemStartFailed, WrongProcess
 from pixir_actors.simulator import FAULTS, Reply, Simulator
@@ -911,6 +913,24 @@ def test_a_stream_that_a_forked_process_drops_is_not_cancelled_there(link: FakeL
 
     run(streaming())
     assert len(link.questions(m.Cancel)) == 1
+
+
+def test_what_has_not_begun_prints_as_that(link: FakeLink, town: Town, run: Run) -> None:
+    async def printed() -> None:
+        client = over(link)
+        assert repr(client) == "<AsyncClient not open>"
+        async with client:
+            stream = client.stream(("canary", 1), REQUEST)
+            assert repr(stream) == f"<AsyncStream key={digest(canonical(('canary', 1), None))} not started>"
+            assert repr(client.stream("a", REQUEST, expose_keys=True)) == "<AsyncStream key='a' not started>"
+            for unfit in (client.stream(None, REQUEST), client.stream("a", REQUEST, idle_timeout=0)):  # type: ignore[arg-type]
+                assert repr(unfit) == "<AsyncStream key=? not started>"
+            with suppress(InvalidSettings):
+                await unfit
+            assert repr(unfit) == "<AsyncStream key=? failed: InvalidSettings>"
+
+    run(printed())
+    assert repr(AsyncClient.embedded()) == "<AsyncClient not open>"
 
 
 def test_a_simple_system_would_block_the_loop_and_is_refused() -> None:

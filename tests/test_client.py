@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from pixir_actors import client as client_module
 from pixir_actors.actors import messages as m
 from pixir_actors.actors.connection import ConnectionActor
 from pixir_actors.actors.supervisor import SupervisorActor
-from pixir_actors.channel.frame import FrameType, failure_payload
+from pixir_actors.channel.frame import Frame, FrameType, failure_payload
+from pixir_actors.channel.inbox import ChannelLost, Loss
 from pixir_actors.client import Client
 from pixir_actors.core.key import canonical
+from pixir_actors.core.secret import digest
 from pixir_actors.dispatch import embedded as embedded_module
+from pixir_actors.dispatch.attached import AttachedLink
+from pixir_actors.dispatch.embedded import EmbeddedLink
 from pixir_actors.errors import (
     AdminNotRunning,
     Delivery,
@@ -423,6 +427,61 @@ def test_a_client_is_closed_by_its_block_also_after_an_exception(client: Client,
     assert link.closed == 1
 
 
+# How it prints
+
+
+@pytest.mark.parametrize("expose", [False, True])
+def test_a_client_and_its_streams_print_what_helps_in_a_log(
+    link: FakeLink, town: Town, make: Callable[..., Client], expose: bool
+) -> None:
+    key = repr(CANARY) if expose else digest(canonical(CANARY, "n"))
+    client = make(link, namespace="n", settings=Settings(expose_keys=expose))
+    real, name = getattr(client, "client", client), "Async" * hasattr(client, "client")
+    town.submitted = lambda made, source: town.accept(made, source)
+    stream = client.stream(CANARY, REQUEST)
+    shown = getattr(stream, "_stream", stream)
+
+    assert repr(real) == f"<{name}Client over open>"
+    assert repr(shown) == f"<{name}Stream key={key} running>"
+    link.sources[-1].script.append(frame(FrameType.FINISHED))
+    assert list(stream) == []
+    assert repr(shown) == f"<{name}Stream key={key} finished>"
+    client.close()
+    assert repr(real) == f"<{name}Client over closed>"
+
+
+LOST = failure_payload(Failure.of(ErrorCode.CONNECTION_LOST, Delivery.ACCEPTED))
+SAID_NO = failure_payload(
+    Failure(code=ErrorCode.PROVIDER_HTTP_ERROR, delivery=Delivery.REJECTED, retryable=False, error={"message": CANARY})
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        (frame(FrameType.FAILED, LOST), "failed: connection_lost"),
+        (frame(FrameType.FINISHED, SAID_NO), "failed: provider_http_error"),
+        (ChannelLost(Loss(clean=False)), "failed: connection_lost"),
+    ],
+    ids=["failed", "refused", "lost"],
+)
+def test_a_stream_that_failed_prints_its_code(
+    client: Client, town: Town, link: FakeLink, last: Frame | Exception, state: str
+) -> None:
+    town.submitted = lambda made, source: source.script.append(last) or town.accept(made, source)
+    with client.stream("a", REQUEST) as stream:
+        with suppress(StreamError):
+            list(stream)
+    assert f" key={digest(canonical('a', None))} {state}>" in repr(getattr(stream, "_stream", stream))
+
+
+def test_a_stream_that_was_left_prints_that(client: Client, town: Town) -> None:
+    town.submitted = lambda made, source: town.accept(made, source)
+    with client.stream("a", REQUEST) as stream:
+        pass
+    assert repr(getattr(stream, "_stream", stream)).endswith(" cancelled>")
+
+
 # Making one
 
 
@@ -598,3 +657,15 @@ def test_a_host_s_own_simple_system_is_used_and_left_running(dialer: Dialer) -> 
         client.close("a")
     assert system.createActor(SupervisorActor, globalName=m.SUPERVISOR_NAME) is not None
     system.shutdown()
+
+
+def test_a_local_client_prints_as_one_and_over_a_host_s_system_it_is_over_it(dialer: Dialer) -> None:
+    client = Client.local()
+    assert repr(client) == "<Client local open>"
+    client.close()
+    assert (repr(client), client.kind) == ("<Client local closed>", "local")
+    system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
+    with Client.over(system) as client:
+        assert repr(client) == "<Client over open>"
+    system.shutdown()
+    assert (EmbeddedLink.kind, AttachedLink.kind) == ("embedded", "attached")

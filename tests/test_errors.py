@@ -156,6 +156,13 @@ def test_a_providers_error_has_its_status_and_error_but_does_not_print_its_text(
     assert "CANARY" not in str(error) + repr(error)
 
 
+def test_a_stream_error_prints_as_short_as_others() -> None:
+    assert repr(exception_from(SAID_NO)) == (
+        "ProviderError('provider_http_error (delivery=rejected, provider_code=invalid_prompt)')"
+    )
+    assert repr(exception_from(FAILURE)) == f"StreamError('{exception_from(FAILURE)}')"
+
+
 def test_a_providers_error_that_says_nothing_is_one_all_the_same() -> None:
     empty = Failure(code=ErrorCode.PROVIDER_HTTP_ERROR, delivery=Delivery.REJECTED, retryable=False, error={})
 

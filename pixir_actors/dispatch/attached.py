@@ -35,6 +35,7 @@ class AttachedLink(RemoteLink):
         SystemStartFailed: It does not answer, or does not start.
     """
 
+    kind = "attached"
     owns_system = False
 
     def __init__(self, places: Places, *, start: bool = False) -> None:

@@ -74,6 +74,11 @@ class Call:
         """What is left of its `timeout`, in seconds, None: it has none."""
         return self._at.left
 
+    @property
+    def label(self) -> str:
+        """What status shows for its key: a digest, or the key itself."""
+        return self._at.label
+
     def submit(self) -> None:
         """Bring the request to its connection. Once, before anything is read; blocks.
 

@@ -21,6 +21,7 @@ class EmbeddedLink(RemoteLink):
         SystemStartFailed: It did not start; nothing is left running.
     """
 
+    kind = "embedded"
     owns_system = True
 
     def __init__(self) -> None:

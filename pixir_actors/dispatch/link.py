@@ -59,6 +59,8 @@ class LoopSource(Source, Protocol):
 class Link(Protocol):
     """The way to one actor system."""
 
+    kind: str
+    """How the client reaches its system, in a word."""
     channel: str | None
     owns_system: bool
     """Whether the system ends with the client."""
@@ -116,6 +118,7 @@ class RemoteLink(Questions):
         SystemStartFailed: No listener, or no supervisor.
     """
 
+    kind = "over"
     owns_system = False
 
     def __init__(self, actor_system: Any, *, directory: str | None = None) -> None:

@@ -38,6 +38,7 @@ class LocalLink:
 
     def __init__(self, actor_system: Any, *, owned: bool = False) -> None:
         self._system = actor_system
+        self.kind = "local" if owned else "over"
         self.owns_system = owned
         self._numbers = itertools.count(1)
         self._thread, self._pid = threading.get_ident(), os.getpid()

@@ -66,6 +66,11 @@ class Placement:
         # The connection ends a request at its time; this side only where that does not.
         self._deadline = None if timeout is None else time.monotonic() + timeout + TIMEOUT_GRACE
 
+    @property
+    def label(self) -> str:
+        """What status shows for its key."""
+        return self._ask.label
+
     # Bringing it there
 
     def place(self, *, moved: bool = False) -> None:

@@ -87,6 +87,7 @@ class FakeLink:
         restarts: The supervisors that were said to answer nothing; `restartable` says whether that helps.
     """
 
+    kind = "over"
     channel: str | None = "/channel"
     owns_system = False
 
