@@ -21,9 +21,8 @@ from pixir_actors.client import Client
 from pixir_actors.core.key import Key, canonical
 from pixir_actors.core.payload import is_ready
 from pixir_actors.core.state import Purpose
-from pixir_actors.dispatch.call import Call
 from pixir_actors.dispatch.dispatcher import client_closed
-from pixir_actors.dispatch.loop import LoopReader, LoopSide, being_cancelled, result_of
+from pixir_actors.dispatch.loop import LoopReader, LoopSide, Submission, being_cancelled, result_of
 from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, SystemStartFailed, WrongProcess
 from pixir_actors.events import Event
 from pixir_actors.request import Request
@@ -262,14 +261,13 @@ class AsyncStream(Received):
         super().__init__()
         self._client = client
         self._asked: tuple[Any, Any, Purpose, dict[str, Any]] = (key, request, purpose, options)
-        self._call: Call | None = None
-        self._side: LoopSide | None = None
+        self._way: Submission | None = None
         self._begun: asyncio.Future[None] | None = None
         self._refused: PixirError | None = None
         self._reader: LoopReader | None = None
 
     def __repr__(self) -> str:
-        return self._shown(label_of(self._asked[0], self._asked[3], self._client), begun=bool(self._call or self._begun))
+        return self._shown(label_of(self._asked[0], self._asked[3], self._client), begun=self._way is not None)
 
     def __await__(self) -> Generator[Any, None, Self]:
         """Submit the request: `stream = await client.stream(...)`."""
@@ -331,41 +329,22 @@ class AsyncStream(Received):
         if self._ended:
             raise self._refused or StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
         try:
-            if self._begun is None:
-                client, self._side = self._client.opened()
-                self._begun = self._submit_soon(client, self._side)
+            if self._way is None:
+                self._way, self._begun = self._sent_off()
             if self._begun is not None:
                 await result_of(self._begun)
         except PixirError as error:
             self._refused = self._failed(error)
             raise
         if self._reader is None:  # of several tasks that waited for it, one is the first
-            assert self._call is not None and self._side is not None
-            self._reader = LoopReader(self._call, self._side)
+            assert self._way.call is not None
+            self._reader = LoopReader(self._way.call, self._way.side)
 
-    def _submit_soon(self, client: Client, side: LoopSide) -> asyncio.Future[None] | None:
-        """Submit the request here and now, where nothing has to be waited for and nothing large to be read or copied.
-
-        Returns:
-            Otherwise what is done when a thread has submitted it, behind those of its key that were given before.
-        """
-        key = canonical(self._asked[0], client.namespace)
-        request = self._asked[1]
-        most = AT_ONCE if isinstance(request, Request) and is_ready(request.field_names) else PARSED_AT_ONCE
-        if not isinstance(request, Request) or len(request.body) <= most:
-            self._call = client.prepare(*self._asked)
-            if not side.turns.taken(key) and self._call.submit_at_once():
-                return None
-        begin = partial(side.run, partial(self._submit, client))
-        return side.turns.run(key, begin, patience=None if self._call is None else self._call.left)
-
-    def _submit(self, client: Client) -> None:
-        """In a thread: build the request and bring it to its connection, unless it has been given up."""
-        call = self._call = self._call or client.prepare(*self._asked)
-        # Whoever gives up says so first, and then looks for the call.
-        if self._ended:
-            raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
-        call.submit()
+    def _sent_off(self) -> tuple[Submission, asyncio.Future[None] | None]:
+        client, side = self._client.opened()
+        key, request = self._asked[:2]
+        way = Submission(side, partial(client.prepare, *self._asked))
+        return way, way.begin(canonical(key, client.namespace), quick=_is_quick(request))
 
     async def _fetch(self) -> Frame:
         """Wait for frames; return the first one and leave the others to be read."""
@@ -387,23 +366,20 @@ class AsyncStream(Received):
             return None
         self._cancelled()
         self._leave()
-        if self._call is None or self._side is None:
-            return None
-        self._call.disown()
-        try:
-            return self._side.tell(partial(self._call.cancel, callback_failed=callback_failed))
-        except (StreamError, WrongProcess):  # the client is closed, and with it the request; or the parent's
-            return None
+        return None if self._way is None else self._way.give_up(callback_failed=callback_failed)
 
     def _leave(self) -> None:
         if self._reader is not None:
             self._reader.stop()
 
     def __del__(self) -> None:
-        call, side = getattr(self, "_call", None), getattr(self, "_side", None)
-        if getattr(self, "_ended", True) or call is None or side is None:
-            return
-        if not side.tell_soon(call.cancel):
-            call.abandon()
-        if not being_cancelled():
+        way = getattr(self, "_way", None)
+        if not getattr(self, "_ended", True) and way is not None and way.drop() and not being_cancelled():
             self._warn_of_drop()
+
+
+def _is_quick(request: object) -> bool:
+    """Say whether to build a request, or to find out that it is none, takes no time that others on the loop would notice."""
+    if not isinstance(request, Request):
+        return True
+    return len(request.body) <= (AT_ONCE if is_ready(request.field_names) else PARSED_AT_ONCE)

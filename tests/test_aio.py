@@ -715,8 +715,8 @@ def test_a_consumer_that_does_not_read_holds_the_channel_back(system: EmbeddedSy
         async with AsyncClient.over(system.actor_system) as client:
             async with client.stream("slow", ask(sim)) as stream:
                 await first_data(stream)
-                assert stream._call is not None
-                inbox: Any = stream._call.source
+                assert stream._way is not None and stream._way.call is not None
+                inbox: Any = stream._way.call.source
                 await asyncio.to_thread(until, lambda: inbox.held)
                 assert inbox.held
                 for _ in range(10):

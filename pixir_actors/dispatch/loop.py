@@ -1,6 +1,7 @@
 """Calls on an event loop: what blocks is done by a few threads, and what comes is told to the loop in one go.
 
     LoopSide     of one client: threads for what blocks, the order in which they bring requests to a key, and the bell
+    Submission   of one call: brought to its connection from the loop's thread, or by one of those
     Bell         how the listener's thread wakes tasks: one wake-up of the loop for all that have become ready
     LoopReader   of one call: does the steps of `Call.read` without ever blocking the loop's thread
 """
@@ -21,7 +22,7 @@ from pixir_actors.dispatch.call import Call, Step, Wait
 from pixir_actors.dispatch.dispatcher import client_closed
 from pixir_actors.dispatch.link import LoopSource
 from pixir_actors.dispatch.turns import Turns
-from pixir_actors.errors import Delivery, PixirError, StreamError, WrongProcess
+from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, WrongProcess
 
 WORKERS: Final = 16
 """Threads that bring requests to their connections and ask for status: so many connections may not answer at once before
@@ -141,6 +142,67 @@ def being_cancelled() -> bool:
     except RuntimeError:  # no loop runs in this thread
         return False
     return task is not None and task.cancelling() > 0
+
+
+class Submission:
+    """One request on its way from a loop to its connection, by the loop's own thread where nothing has to be waited for.
+
+    Args:
+        side: Of its client.
+        prepare: Checks and encodes the request.
+
+    Attributes:
+        call: What `prepare` has returned.
+    """
+
+    def __init__(self, side: LoopSide, prepare: Callable[[], Call]) -> None:
+        self.side, self._prepare = side, prepare
+        self.call: Call | None = None
+        self._unwanted = False
+
+    def begin(self, key: str, *, quick: bool) -> asyncio.Future[None] | None:
+        """Submit it here and now, or have a thread do it, behind those of its key that were given before.
+
+        Args:
+            key: Its key.
+            quick: To prepare it takes no time that others on the loop would notice.
+
+        Returns:
+            What is done when a thread has submitted it; None: it is submitted.
+        """
+        if quick:
+            self.call = self._prepare()
+            if not self.side.turns.taken(key) and self.call.submit_at_once():
+                return None
+        patience = None if self.call is None else self.call.left
+        return self.side.turns.run(key, partial(self.side.run, self._submit), patience=patience)
+
+    def give_up(self, *, callback_failed: bool = False) -> asyncio.Future[None] | None:
+        """Want it no more; return what is done when its connection has been told so, if there is anything to tell."""
+        self._unwanted = True
+        if self.call is None:
+            return None
+        self.call.disown()
+        try:
+            return self.side.tell(partial(self.call.cancel, callback_failed=callback_failed))
+        except (StreamError, WrongProcess):  # the client is closed, and with it the request; or the parent's
+            return None
+
+    def drop(self) -> bool:
+        """As `give_up`, from a destructor in any thread; say whether there was anything to give up."""
+        if self.call is None:
+            return False
+        if not self.side.tell_soon(self.call.cancel):
+            self.call.abandon()
+        return True
+
+    def _submit(self) -> None:
+        """In a thread."""
+        call = self.call = self.call or self._prepare()
+        # Whoever gives up says so first, and then looks for the call.
+        if self._unwanted:
+            raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
+        call.submit()
 
 
 class LoopReader:

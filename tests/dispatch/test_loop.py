@@ -24,6 +24,7 @@ from pixir_actors.dispatch.loop import (
     Bell,
     LoopReader,
     LoopSide,
+    Submission,
     being_cancelled,
     result_of,
 )
@@ -566,3 +567,128 @@ def test_a_loss_known_at_once_needs_no_waking(desk: Desk, side: LoopSide, run: A
     with pytest.raises(ChannelLost) as caught:
         run(desk.reader(side).frames())
     assert caught.value.loss == Loss(clean=False)
+
+
+# Bringing a request to its connection
+
+
+class Sent:
+    """A call that notes what is done with it, and in which thread."""
+
+    def __init__(self, *, at_once: bool = False, left: float | None = None) -> None:
+        self.at_once, self.left = at_once, left
+        self.done: list[tuple[str, bool]] = []
+        self.loops_thread = threading.get_ident()
+
+    def note(self, what: str) -> None:
+        self.done.append((what, threading.get_ident() == self.loops_thread))
+
+    def submit_at_once(self) -> bool:
+        self.note("tried")
+        return self.at_once
+
+    def submit(self) -> None:
+        self.note("submitted")
+
+    def disown(self) -> None:
+        self.note("disowned")
+
+    def cancel(self, *, callback_failed: bool = False) -> None:
+        self.note("cancelled, callback failed" if callback_failed else "cancelled")
+
+    def abandon(self) -> None:
+        self.note("abandoned")
+
+
+def sent_off(side: LoopSide, call: Sent, *, quick: bool) -> tuple[Submission, asyncio.Future[None] | None]:
+    def prepare() -> Any:
+        call.note("prepared")
+        return call
+
+    way = Submission(side, prepare)
+    return way, way.begin("key", quick=quick)
+
+
+def test_what_can_be_sent_at_once_is_sent_from_the_loop_s_thread(side: LoopSide, run: Callable[[Awaitable[R]], R]) -> None:
+    call = Sent(at_once=True)
+
+    async def scene() -> None:
+        assert sent_off(side, call, quick=True)[1] is None
+
+    run(scene())
+    assert call.done == [("prepared", True), ("tried", True)]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_has_to_wait_or_takes_long_is_done_by_a_thread(
+    side: LoopSide, run: Callable[[Awaitable[R]], R], quick: bool
+) -> None:
+    call = Sent()
+
+    async def scene() -> None:
+        begun = sent_off(side, call, quick=quick)[1]
+        assert begun is not None
+        assert side.turns.taken("key")
+        await begun
+
+    run(scene())
+    by_the_loop = [("prepared", True), ("tried", True)] if quick else [("prepared", False)]
+    assert call.done == [*by_the_loop, ("submitted", False)]
+
+
+def test_nothing_overtakes_what_a_thread_is_bringing_to_the_same_key(
+    side: LoopSide, run: Callable[[Awaitable[R]], R]
+) -> None:
+    first, second = Sent(), Sent(at_once=True)
+
+    async def scene() -> None:
+        ways = [sent_off(side, first, quick=False)[1], sent_off(side, second, quick=True)[1]]
+        assert None not in ways
+        await asyncio.gather(*(way for way in ways if way is not None))
+
+    run(scene())
+    assert second.done == [("prepared", True), ("submitted", False)]
+
+
+def test_what_was_given_up_in_line_is_not_submitted(side: LoopSide, run: Callable[[Awaitable[R]], R]) -> None:
+    first, second = Sent(), Sent()
+
+    async def scene() -> None:
+        sent_off(side, first, quick=False)
+        way, begun = sent_off(side, second, quick=True)
+        told = way.give_up(callback_failed=True)
+        assert told is not None and begun is not None
+        await told
+        with pytest.raises(StreamError) as caught:
+            await begun
+        assert caught.value.code is ErrorCode.CANCELLED
+
+    run(scene())
+    assert second.done == [("prepared", True), ("disowned", True), ("cancelled, callback failed", False)]
+
+
+def test_where_nothing_is_prepared_yet_nobody_is_told(side: LoopSide, run: Callable[[Awaitable[R]], R]) -> None:
+    call = Sent()
+
+    async def scene() -> None:
+        way = Submission(side, lambda: pytest.fail("prepared"))
+        assert way.give_up() is None
+        assert not way.drop()
+
+    run(scene())
+    assert call.done == []
+
+
+def test_what_is_dropped_is_cancelled_and_without_a_loop_let_go(side: LoopSide, runner: asyncio.Runner) -> None:
+    call = Sent(at_once=True)
+
+    async def scene() -> Submission:
+        return sent_off(side, call, quick=True)[0]
+
+    way = runner.run(scene())
+    assert way.drop()
+    runner.run(asyncio.sleep(0))
+    assert until(lambda: ("cancelled", False) in call.done)
+    runner.close()
+    assert way.drop()
+    assert call.done[-1] == ("abandoned", True)
