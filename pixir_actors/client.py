@@ -73,7 +73,7 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
-            InvalidSettings: Settings or namespace are none. Nothing was started.
+            InvalidSettings: Settings or namespace cannot be used. Nothing was started.
             SystemStartFailed: It did not start; the text says why.
         """
         check_defaults(settings, namespace)
@@ -100,7 +100,7 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
-            InvalidSettings: Port, settings or namespace are none.
+            InvalidSettings: Port, settings or namespace cannot be used.
             AdminNotRunning: None runs; the text names the command that starts one. A later call of the client raises it as
                 well, once the admin has ended.
             AdminMismatch: It has another version, or another cookie.
@@ -123,7 +123,7 @@ class Client:
             namespace: Keeps the keys of two programs apart.
 
         Raises:
-            InvalidSettings: It is no actor system; settings or namespace are none.
+            InvalidSettings: It is no actor system; settings or namespace cannot be used.
             SystemStartFailed: The system has another base, or does not start the supervisor.
         """
         check_defaults(settings, namespace)
