@@ -5,7 +5,7 @@ import os
 from pixir_actors import Client, Request
 from pixir_actors.simulator import Simulator
 
-KEY = os.environ.get("OPENAI_API_KEY")
+KEY = os.environ.get("OPENAI_API_KEY") or None
 
 with Simulator() as simulator, Client.embedded() as client:
     url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1") if KEY else simulator.base_url
