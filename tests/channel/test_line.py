@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -61,14 +62,15 @@ def interrupted(function: Callable[[], object], step: int) -> int:
                 raise Interrupted
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    except Interrupted:
-        pass
-    finally:
-        sys.settrace(before)
+    def run() -> None:
+        sys.settrace(trace)
+        with suppress(Interrupted):
+            function()
+
+    # In a thread of its own: interrupted as it leaves an `except`, a thread takes that error for handled ever after.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
     return steps
 
 
