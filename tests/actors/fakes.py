@@ -312,6 +312,20 @@ class Room:
 
         return self.run(answered)
 
+    def received(self, courier: Any) -> list[Any]:
+        """Return what a `Courier` was sent."""
+        self.system.tell(courier, ("received",))
+
+        def told() -> Any:
+            for message in self.unread:
+                if isinstance(message, tuple) and message[:1] == ("received",):
+                    self.unread.remove(message)
+                    return message
+            return None
+
+        messages: list[Any] = self.run(told)[1]
+        return messages
+
     def types(self, request_id: int) -> list[str]:
         """Return the names of a request's frames so far, without those about its way."""
         names = [FrameType(frame.type).name for frame in self.frames.get(request_id, [])]

@@ -178,12 +178,12 @@ def test_requesters_have_their_own_numbers_and_their_own_batches(begun: Peer, ro
     begun.transport.push(completed())
     assert room.finished(7)
 
-    received = room.system.ask(courier, ("received",), 1)[1]
+    received = room.received(courier)
     kinds = [type(message).__name__ for message in received]
     assert kinds == ["Batch", "Accepted", "Probed"]
     assert [frame.type for frame in received[0].frames()] == [FrameType.QUEUED]
     room.tell(courier, ("send", begun.address, m.BatchAck(received[0].sequence)))
-    last = room.system.ask(courier, ("received",), 1)[1][-1]
+    last = room.received(courier)[-1]
     assert [frame.type for frame in last.frames()] == [FrameType.FAILED]
     assert len(room.ends(7)) == 1
 

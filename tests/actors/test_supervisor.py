@@ -404,7 +404,7 @@ def test_who_asked_for_it_hears_of_a_connection_s_end_once(desk: Desk, room: Roo
     assert room.wait_for(m.ConnectionDown) == down
     room.run()
     assert not room.has(m.ConnectionDown)
-    received = room.system.ask(courier, ("received",), 1)[1]
+    received = room.received(courier)
     assert [message for message in received if isinstance(message, m.ConnectionDown)] == [down]
 
 

@@ -33,8 +33,7 @@ def desk(room: Room, dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def received(room: Room, courier: Any, kind: type) -> list[Any]:
     """Return what another requester was sent of that kind."""
-    messages = room.system.ask(courier, ("received",), 1)[1]
-    return [message for message in messages if isinstance(message, kind)]
+    return [message for message in room.received(courier) if isinstance(message, kind)]
 
 
 # Room and starting

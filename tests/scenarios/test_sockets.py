@@ -316,7 +316,8 @@ def test_a_connection_that_is_left_alone_says_why(talk: Talk, simulated: Simulat
     refused, degraded = failing(caller), failing(caller)
 
     assert refused.details["host"] == f"127.0.0.1:{sim.port}"
-    assert (degraded.code, degraded.details) == ("websocket_degraded", {"cause": "websocket_handshake_failed"})
+    cause = {"cause": "websocket_handshake_failed", "host": refused.details["host"]}
+    assert (degraded.code, degraded.details) == ("websocket_degraded", cause)
     [status] = caller.client.status(caller.key)
     assert (status.failures, status.last_error) == (2, "websocket_handshake_failed")
 
