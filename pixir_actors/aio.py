@@ -342,9 +342,10 @@ class AsyncStream(Received):
 
     def _sent_off(self) -> tuple[Submission, asyncio.Future[None] | None]:
         client, side = self._client.opened()
-        key, request = self._asked[:2]
+        key, request, _, options = self._asked
         way = Submission(side, partial(client.prepare, *self._asked))
-        return way, way.begin(canonical(key, client.namespace), quick=_is_quick(request))
+        timeout = _number(options.get("timeout", client.settings.timeout))
+        return way, way.begin(canonical(key, client.namespace), quick=_is_quick(request), timeout=timeout)
 
     async def _fetch(self) -> Frame:
         """Wait for frames; return the first one and leave the others to be read."""
@@ -374,7 +375,10 @@ class AsyncStream(Received):
 
     def __del__(self) -> None:
         way = getattr(self, "_way", None)
-        if not getattr(self, "_ended", True) and way is not None and way.drop() and not being_cancelled():
+        if getattr(self, "_ended", True) or way is None:
+            return
+        way.drop()
+        if not being_cancelled():
             self._warn_of_drop()
 
 
@@ -383,3 +387,8 @@ def _is_quick(request: object) -> bool:
     if not isinstance(request, Request):
         return True
     return len(request.body) <= (AT_ONCE if is_ready(request.field_names) else PARSED_AT_ONCE)
+
+
+def _number(timeout: object) -> float | None:
+    """Return a limit in seconds; None for none, and for what will be found to be no limit when the request is made."""
+    return timeout if isinstance(timeout, int | float) and timeout > 0 else None

@@ -69,10 +69,9 @@ class Call:
         """Where its frames come from, once it was submitted."""
         return self._at.source
 
-    @property
-    def left(self) -> float | None:
-        """What is left of its `timeout`, in seconds, None: it has none."""
-        return self._at.left
+    def has_waited(self, seconds: float) -> None:
+        """Take note that so much of its `timeout` was over before it was made."""
+        self._at.has_waited(seconds)
 
     @property
     def label(self) -> str:

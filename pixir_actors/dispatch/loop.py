@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pixir_actors.channel.frame import Frame
 from pixir_actors.dispatch.call import Call, Step, Wait
 from pixir_actors.dispatch.dispatcher import client_closed
 from pixir_actors.dispatch.link import LoopSource
+from pixir_actors.dispatch.placement import TIMEOUT_GRACE
 from pixir_actors.dispatch.turns import Turns
 from pixir_actors.errors import Delivery, ErrorCode, Failure, PixirError, StreamError, WrongProcess
 
@@ -158,14 +160,16 @@ class Submission:
     def __init__(self, side: LoopSide, prepare: Callable[[], Call]) -> None:
         self.side, self._prepare = side, prepare
         self.call: Call | None = None
+        self._began = time.monotonic()
         self._unwanted = False
 
-    def begin(self, key: str, *, quick: bool) -> asyncio.Future[None] | None:
+    def begin(self, key: str, *, quick: bool, timeout: float | None = None) -> asyncio.Future[None] | None:
         """Submit it here and now, or have a thread do it, behind those of its key that were given before.
 
         Args:
             key: Its key.
             quick: To prepare it takes no time that others on the loop would notice.
+            timeout: Seconds that it may take; its time runs while it is in line.
 
         Returns:
             What is done when a thread has submitted it; None: it is submitted.
@@ -174,8 +178,8 @@ class Submission:
             self.call = self._prepare()
             if not self.side.turns.taken(key) and self.call.submit_at_once():
                 return None
-        patience = None if self.call is None else self.call.left
-        return self.side.turns.run(key, partial(self.side.run, self._submit), patience=patience)
+        patience = None if timeout is None else timeout + TIMEOUT_GRACE  # then its call finds it late
+        return self.side.turns.run(key, self._by_thread, patience=patience)
 
     def give_up(self, *, callback_failed: bool = False) -> asyncio.Future[None] | None:
         """Want it no more; return what is done when its connection has been told so, if there is anything to tell."""
@@ -188,21 +192,32 @@ class Submission:
         except (StreamError, WrongProcess):  # the client is closed, and with it the request; or the parent's
             return None
 
-    def drop(self) -> bool:
-        """As `give_up`, from a destructor in any thread; say whether there was anything to give up."""
-        if self.call is None:
-            return False
-        if not self.side.tell_soon(self.call.cancel):
-            self.call.abandon()
-        return True
+    def drop(self) -> None:
+        """As `give_up`, from a destructor in any thread."""
+        self._unwanted = True
+        if self.call is not None:
+            self.call.disown()
+            if not self.side.tell_soon(self.call.cancel):
+                self.call.abandon()
+
+    def _by_thread(self) -> asyncio.Future[None]:
+        try:
+            return self.side.run(self._submit)
+        except StreamError:
+            raise client_closed(Delivery.NOT_SENT) from None
+        except BaseException:
+            self._unwanted = True  # a pool that has no thread for it keeps it all the same
+            raise
 
     def _submit(self) -> None:
         """In a thread."""
-        call = self.call = self.call or self._prepare()
+        if self.call is None:
+            self.call = self._prepare()
+            self.call.has_waited(time.monotonic() - self._began)
         # Whoever gives up says so first, and then looks for the call.
         if self._unwanted:
             raise StreamError(Failure.of(ErrorCode.CANCELLED, Delivery.NOT_SENT))
-        call.submit()
+        self.call.submit()
 
 
 class LoopReader:

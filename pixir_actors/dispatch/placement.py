@@ -209,15 +209,14 @@ class Placement:
         """Say whether the request's time is over."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    @property
-    def left(self) -> float | None:
-        """What is left of the request's time, in seconds, None: it has no limit."""
-        return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
+    def has_waited(self, seconds: float) -> None:
+        """Take note that so much of the request's time was over before this was made."""
+        if self._deadline is not None:
+            self._deadline -= seconds
 
     def patience(self, seconds: float) -> float:
         """Return `seconds`, or what is left of the request's time."""
-        left = self.left
-        return seconds if left is None else min(seconds, left)
+        return seconds if self._deadline is None else max(0.001, min(seconds, self._deadline - time.monotonic()))
 
     # Its end
 

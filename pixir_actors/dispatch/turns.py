@@ -6,10 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from pixir_actors.errors import PixirError
+from pixir_actors.errors import ErrorCode, InvalidRequest, InvalidSettings, PixirError, StreamError
 
 LONG: Final = 1.0
-"""Seconds behind which a failure says that the system does not answer; a refusal comes at once."""
+"""Seconds behind which it has cost something to find out that the system does not answer."""
+NO_ANSWER: Final = frozenset(
+    {
+        ErrorCode.CONNECTION_UNRESPONSIVE,
+        ErrorCode.CONNECTION_LOST,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+        ErrorCode.WEBSOCKET_START_FAILED,
+    }
+)
+"""What says so. Other failures are one request's own: it was cancelled, its time was over, it cannot be sent."""
 
 R = TypeVar("R")
 Over = asyncio.Future[bool]
@@ -19,7 +28,8 @@ Over = asyncio.Future[bool]
 class Turns:
     """By key, those who are on their way. Used in the loop's thread.
 
-    Where one fails after a long time, all behind it are let go at once: else each would wait as long to find out the same.
+    Where one has waited long to find out that the system does not answer, all behind it are let go at once: else each would
+    wait as long to find out the same.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -35,7 +45,7 @@ class Turns:
 
         Args:
             key: Whose turn.
-            start: Begins what is to be done. May raise `PixirError`.
+            start: Begins what is to be done. What it raises is the result.
             patience: Seconds behind which it is called all the same, None: not before its turn. It has to know why.
         """
         before, over = self._last.get(key), self._loop.create_future()
@@ -78,9 +88,11 @@ class _Turn:
         self._began = self._loop.time()
         try:
             work = start()
-        except PixirError as error:
+        except BaseException as error:
             self._end(error, None)
-            return
+            if isinstance(error, Exception):
+                return
+            raise
         work.add_done_callback(lambda done: self._end(done.exception(), done))
         if self._before is not None and self._before.done() and not self._before.result():
             self._let_go(False)
@@ -92,10 +104,17 @@ class _Turn:
         elif done is not None:
             self.result.set_result(done.result())
         if self._before is None or self._before.done():
-            self._let_go(error is None or self._loop.time() - self._began < LONG)
+            long = self._loop.time() - self._began >= LONG
+            self._let_go(not (long and _says_that_nobody_answers(error)))
         else:  # it ran out of patience: those behind it have not
             self._before.add_done_callback(lambda before: self._let_go(before.result()))
 
     def _let_go(self, in_order: bool) -> None:
         if not self._over.done():
             self._over.set_result(in_order)
+
+
+def _says_that_nobody_answers(error: BaseException | None) -> bool:
+    if isinstance(error, StreamError):
+        return error.code in NO_ANSWER
+    return isinstance(error, PixirError) and not isinstance(error, InvalidRequest | InvalidSettings)

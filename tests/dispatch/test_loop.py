@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import threading
 import time
@@ -28,7 +29,8 @@ from pixir_actors.dispatch.loop import (
     being_cancelled,
     result_of,
 )
-from pixir_actors.errors import ErrorCode, PixirError, StreamError
+from pixir_actors.dispatch.placement import TIMEOUT_GRACE
+from pixir_actors.errors import Delivery, ErrorCode, PixirError, StreamError
 from tests.channel.conftest import frame
 from tests.conftest import until, within
 
@@ -575,8 +577,8 @@ def test_a_loss_known_at_once_needs_no_waking(desk: Desk, side: LoopSide, run: A
 class Sent:
     """A call that notes what is done with it, and in which thread."""
 
-    def __init__(self, *, at_once: bool = False, left: float | None = None) -> None:
-        self.at_once, self.left = at_once, left
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.at_once, self.waited = at_once, math.nan
         self.done: list[tuple[str, bool]] = []
         self.loops_thread = threading.get_ident()
 
@@ -586,6 +588,9 @@ class Sent:
     def submit_at_once(self) -> bool:
         self.note("tried")
         return self.at_once
+
+    def has_waited(self, seconds: float) -> None:
+        self.waited = seconds
 
     def submit(self) -> None:
         self.note("submitted")
@@ -673,10 +678,93 @@ def test_where_nothing_is_prepared_yet_nobody_is_told(side: LoopSide, run: Calla
     async def scene() -> None:
         way = Submission(side, lambda: pytest.fail("prepared"))
         assert way.give_up() is None
-        assert not way.drop()
+        way.drop()
 
     run(scene())
     assert call.done == []
+
+
+def test_what_was_dropped_in_line_is_not_submitted_although_nothing_of_it_was_there_to_cancel(
+    side: LoopSide, run: Callable[[Awaitable[R]], R]
+) -> None:
+    first, second = Sent(), Sent()
+
+    async def scene() -> None:
+        sent_off(side, first, quick=False)
+        way, begun = sent_off(side, second, quick=False)
+        way.drop()
+        assert begun is not None
+        with pytest.raises(StreamError) as caught:
+            await begun
+        assert (caught.value.code, caught.value.delivery) == (ErrorCode.CANCELLED, Delivery.NOT_SENT)
+
+    run(scene())
+    assert second.done == [("prepared", False)]
+
+
+def test_what_waits_in_line_when_the_client_closes_was_not_sent(side: LoopSide, run: Callable[[Awaitable[R]], R]) -> None:
+    async def scene() -> None:
+        begun = [sent_off(side, Sent(), quick=quick)[1] for quick in (False, False, True)]
+        side.close()
+        for one in begun[1:]:
+            assert one is not None
+            with pytest.raises(StreamError) as caught:
+                await one
+            assert (caught.value.code, caught.value.delivery) == (ErrorCode.SHUTTING_DOWN, Delivery.NOT_SENT)
+
+    run(scene())
+
+
+def test_without_a_thread_for_it_a_request_has_failed_and_is_not_submitted_later(
+    side: LoopSide, run: Callable[[Awaitable[R]], R], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor keeps what it has no thread for, and another thread of its would do it."""
+    call, kept = Sent(), list[Any]()
+
+    def no_thread(function: Any) -> Any:
+        kept.append(function)
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        monkeypatch.setattr(side, "run", no_thread)
+        begun = sent_off(side, call, quick=True)[1]
+        assert begun is not None
+        with pytest.raises(RuntimeError):
+            await begun
+        await asyncio.sleep(0)
+        assert not side.turns.taken("key")
+
+    run(scene())
+    with pytest.raises(StreamError, match="cancelled"):
+        kept[0]()
+    assert ("submitted", True) not in call.done
+
+
+def test_the_time_of_what_waits_in_line_is_counted_from_its_beginning(
+    side: LoopSide, run: Callable[[Awaitable[R]], R], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float | None] = []
+    lined_up = side.turns.run
+
+    def line_up(*arguments: Any, patience: float | None) -> Any:
+        given.append(patience)
+        return lined_up(*arguments, patience=patience)
+
+    monkeypatch.setattr(side.turns, "run", line_up)
+    slow, quick = Sent(), Sent()
+
+    async def scene() -> None:
+        for call, timeout in ((slow, 5.0), (quick, None)):
+            way = Submission(side, lambda call=call: call)  # type: ignore[misc]
+            way._began -= 1000.0
+            begun = way.begin("key", quick=call is quick, timeout=timeout)
+            assert begun is not None
+            await begun
+
+    run(scene())
+    assert given == [5.0 + TIMEOUT_GRACE, None]
+    assert slow.waited >= 1000.0
+    assert math.isnan(quick.waited), "its time began when it was made, at the beginning"
 
 
 def test_what_is_dropped_is_cancelled_and_without_a_loop_let_go(side: LoopSide, runner: asyncio.Runner) -> None:
@@ -686,9 +774,9 @@ def test_what_is_dropped_is_cancelled_and_without_a_loop_let_go(side: LoopSide, 
         return sent_off(side, call, quick=True)[0]
 
     way = runner.run(scene())
-    assert way.drop()
+    way.drop()
     runner.run(asyncio.sleep(0))
     assert until(lambda: ("cancelled", False) in call.done)
     runner.close()
-    assert way.drop()
+    way.drop()
     assert call.done[-1] == ("abandoned", True)

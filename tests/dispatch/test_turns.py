@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 
 from pixir_actors.dispatch import turns as module
 from pixir_actors.dispatch.turns import Turns
-from pixir_actors.errors import InvalidRequest, SystemStartFailed
+from pixir_actors.errors import Delivery, ErrorCode, Failure, InvalidRequest, StreamError, SystemStartFailed
 
 
 class Line:
@@ -81,8 +82,26 @@ def test_keys_do_not_wait_for_each_other_and_are_free_when_nobody_is_left() -> N
     lined(scene)
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("body", "is nothing"), RuntimeError("a defect")])
-def test_a_refusal_is_for_the_one_who_got_it_and_the_others_stay_in_line(error: Exception) -> None:
+def failed(code: ErrorCode) -> StreamError:
+    return StreamError(Failure.of(code, Delivery.NOT_SENT))
+
+
+@pytest.mark.parametrize(
+    ("error", "long"),
+    [
+        (InvalidRequest("body", "is nothing"), True),
+        (RuntimeError("a defect"), True),
+        (failed(ErrorCode.CANCELLED), True),
+        (failed(ErrorCode.REQUEST_TIMEOUT), True),
+        (failed(ErrorCode.CONNECTION_UNRESPONSIVE), False),
+        (SystemStartFailed("it does not start"), False),
+    ],
+)
+def test_a_failure_of_its_own_or_a_quick_one_leaves_the_others_in_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, long: bool
+) -> None:
+    monkeypatch.setattr(module, "LONG", -math.inf if long else math.inf)
+
     async def scene(line: Line) -> None:
         first, _, _ = [line.give(name) for name in "abc"]
         await line.failed("a", error)
@@ -92,21 +111,51 @@ def test_a_refusal_is_for_the_one_who_got_it_and_the_others_stay_in_line(error: 
     lined(scene)
 
 
-def test_what_cannot_begin_has_failed() -> None:
-    error = SystemStartFailed("it does not start")
-
+@pytest.mark.parametrize("error", [SystemStartFailed("it does not start"), RuntimeError("can't start new thread")])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_cannot_begin_has_failed(error: Exception, alone: bool) -> None:
     def begin() -> asyncio.Future[str]:
         raise error
 
     async def scene(line: Line) -> None:
-        line.give("a")
+        if not alone:
+            line.give("a")
         refused = line.turns.run("key", begin)
         line.give("c")
-        await line.there("a")
+        if not alone:
+            await line.there("a")
+        await settle()
         assert refused.exception() is error
-        assert line.begun == ["a", "c"]
+        assert line.begun == ["c"] if alone else ["a", "c"]
 
     lined(scene)
+
+
+def test_what_interrupts_the_beginning_goes_on_up_and_nobody_waits_for_it() -> None:
+    def begin() -> asyncio.Future[str]:
+        raise KeyboardInterrupt
+
+    async def scene(line: Line) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            line.turns.run("key", begin)
+        line.give("b")
+        await settle()
+        assert line.begun == ["b"]
+
+    lined(scene)
+
+
+def test_nobody_is_told_of_a_failure_that_nobody_waits_for() -> None:
+    told: list[object] = []
+
+    async def scene(line: Line) -> None:
+        line.loop.set_exception_handler(lambda _, context: told.append(context))
+        line.give("a")
+        await line.failed("a", RuntimeError("no matter"))
+        gc.collect()
+
+    lined(scene)
+    assert told == []
 
 
 def test_behind_a_failure_that_took_long_nobody_waits_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +164,7 @@ def test_behind_a_failure_that_took_long_nobody_waits_for_another_one(monkeypatc
     async def scene(line: Line) -> None:
         for name in "abcd":
             line.give(name)
-        await line.failed("a", RuntimeError("no answer"))
+        await line.failed("a", failed(ErrorCode.CONNECTION_UNRESPONSIVE))
         assert line.begun == ["a", "b", "c", "d"]
         assert not line.turns.taken("key"), "who comes now has nobody to wait for"
         for name in "bcd":
@@ -135,6 +184,22 @@ def test_whose_time_is_over_begins_and_those_behind_it_wait_on() -> None:
         assert line.begun == ["a", "b"]
         await line.there("a")
         assert line.begun == ["a", "b", "c"]
+
+    lined(scene)
+
+
+def test_behind_whose_time_is_over_nobody_waits_for_a_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONG", -math.inf)
+
+    async def scene(line: Line) -> None:
+        line.give("a")
+        line.give("b", patience=0.0)
+        line.give("c")
+        line.give("d")
+        await settle()
+        await line.there("b")
+        await line.failed("a", failed(ErrorCode.CONNECTION_LOST))
+        assert line.begun == ["a", "b", "c", "d"]
 
     lined(scene)
 
