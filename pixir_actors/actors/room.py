@@ -17,13 +17,18 @@ BUSY_FOR: Final = 1.0
 """Seconds for which a connection that declined to make room is not asked again."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
-    """An `EnsureStarted` that waits for room."""
+    """A key that waits for room, and who asked for it."""
 
     ask: EnsureStarted
     askers: list[tuple[Any, EnsureStarted]]
     since: float
+
+    @property
+    def limit(self) -> int:
+        """The connections up to which it may start: of those who asked, one is enough."""
+        return max(ask.max_connections for _, ask in self.askers)
 
 
 class Room:
@@ -58,15 +63,13 @@ class Room:
         if waiting is None:
             return False
         waiting.askers.append((asker, ask))
+        self.serve()
         return True
 
-    def wait(self, ask: EnsureStarted, asker: Any, now: float) -> bool:
-        """Have a key wait for the connections that are asked to give way; False if not as many may."""
+    def wait(self, ask: EnsureStarted, asker: Any, now: float) -> None:
+        """Have a key wait for the connections that are asked to give way; refuse it if not as many may."""
         self._waiting.append(_Waiting(ask, [(asker, ask)], now))
-        if self._make():
-            return True
-        self._waiting.pop()
-        return False
+        self.serve()
 
     def evict_answered(self, child: Child, *, accepted: bool) -> None:
         """Take note of what a connection answered that was asked to make room."""
@@ -74,36 +77,44 @@ class Room:
         if accepted:
             child.why = "evicted"
             self._registry.forget(child, because="evicted")
-            self.serve()
-            return
-        # It has become busy since it reported; ask the next one, or give up on who waits longest.
-        child.busy_at = time.monotonic()
-        while not self._make():
-            self._give_up(self._waiting.pop(0), ErrorCode.TOO_MANY_CONNECTIONS)
+        else:
+            child.busy_at = time.monotonic()  # it has become so since it reported
+        self.serve()
 
     def serve(self) -> None:
-        """Start those for whom there is a place, and refuse those who have waited too long for one."""
+        """Start those for whom there is a place, have one made for the others, and refuse those who will not have one."""
         now = time.monotonic()
-        while self._waiting and self._registry.serving < self._waiting[0].ask.max_connections:
-            for asker, ask in self._waiting.pop(0).askers:
-                self._start(ask, asker)
         for waiting in [one for one in self._waiting if now - one.since > ROOM_TIMEOUT]:
-            self._waiting.remove(waiting)
             self._give_up(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
+        self._start_those_who_may()
+        # Another one may have got the place that was made, or a connection has become busy.
+        while not self._make():
+            # Who needs most, of those who has waited longest. The others may not need so many.
+            short = self._too_many()
+            self._give_up(self._waiting[short.index(max(short))], ErrorCode.TOO_MANY_CONNECTIONS)
+            self._start_those_who_may()
 
     def close(self) -> None:
         """Refuse all who wait: the end has come."""
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            self._give_up(one, ErrorCode.SHUTTING_DOWN)
+        for waiting in list(self._waiting):
+            self._give_up(waiting, ErrorCode.SHUTTING_DOWN)
+
+    def _start_those_who_may(self) -> None:
+        while self._waiting and self._registry.serving < self._waiting[0].limit:
+            askers = self._waiting.pop(0).askers
+            # Who may starts it; to the others it is there then.
+            for asker, ask in sorted(askers, key=lambda one: -one[1].max_connections):
+                self._start(ask, asker)
+
+    def _too_many(self) -> list[int]:
+        """Return, for each who waits, how many connections have to go."""
+        # Each has a limit of its own, and those before it will have a place by then.
+        return [self._registry.serving + place - one.limit for place, one in enumerate(self._waiting, 1)]
 
     def _make(self) -> bool:
         """Ask as many connections to leave as it takes to have a place for each who waits; ask none if not as many may."""
-        # Who waits has a limit of its own, and those before it will have a place by then.
-        serving = self._registry.serving
-        too_many = [serving + place - one.ask.max_connections for place, one in enumerate(self._waiting, 1)]
         asked = sum(1 for child in self._registry if child.evicting and not child.leaving)
-        missing = max(too_many, default=0) - asked
+        missing = max(self._too_many(), default=0) - asked
         if missing <= 0:
             return True
         candidates = self._registry.candidates(unless_busy_since=time.monotonic() - BUSY_FOR)
@@ -115,6 +126,7 @@ class Room:
         return True
 
     def _give_up(self, waiting: _Waiting, code: ErrorCode) -> None:
+        self._waiting.remove(waiting)
         for asker, ask in waiting.askers:
             limit = ask.max_connections if code is ErrorCode.TOO_MANY_CONNECTIONS else None
             self._refuse(ask, asker, Failure.of(code, Delivery.NOT_SENT, limit=limit))

@@ -129,9 +129,8 @@ class SupervisorActor(ShellActor):
             self._refuse(ask, asker, no_more)
         elif self._registry.serving < ask.max_connections:
             self._start(ask, asker, now)
-        elif not self._room.wait(ask, asker, now):
-            limit = ask.max_connections
-            self._refuse(ask, asker, Failure.of(ErrorCode.TOO_MANY_CONNECTIONS, Delivery.NOT_SENT, limit=limit))
+        else:
+            self._room.wait(ask, asker, now)
 
     def _start(self, ask: m.EnsureStarted, asker: Any, now: float) -> None:
         connection_id = uuid.uuid4().hex

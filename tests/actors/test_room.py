@@ -35,8 +35,11 @@ class House:
         return child
 
     def wait(self, name: str, asker: Any, *, now: float = 1e12, limit: int = 1) -> bool:
-        ask = question(name, limit)
-        return self.room.joined(ask, asker) or self.room.wait(ask, asker, now)
+        """Wait, or be refused at once; say which."""
+        ask, refused = question(name, limit), len(self.refused)
+        if not self.room.joined(ask, asker):
+            self.room.wait(ask, asker, now)
+        return len(self.refused) == refused
 
     def _start(self, ask: m.EnsureStarted, asker: Any) -> None:
         self.started.append((ask.label, asker))
@@ -115,6 +118,16 @@ def test_none_is_asked_where_not_as_many_may_be_as_would_have_to() -> None:
     assert len(house.evicted) == 2
 
 
+def test_whoever_is_asked_was_heard_of_just_now() -> None:
+    """Its silence counts from there."""
+    house = House(1.0)
+    house.children[0].silent = 2
+    house.wait("new", "first")
+
+    assert house.children[0].evicting
+    assert house.children[0].silent == 0
+
+
 def test_if_it_turns_out_that_there_is_no_place_those_for_whom_there_is_one_wait_on() -> None:
     house = House(1.0, 5.0, 3.0)
     house.wait("new", "first", limit=1)
@@ -124,6 +137,42 @@ def test_if_it_turns_out_that_there_is_no_place_those_for_whom_there_is_one_wait
     assert [asker for asker, _ in house.refused] == ["first"]
     house.room.evict_answered(house.children[0], accepted=True)
     assert house.started == [("'newer'", "second")]
+
+
+def test_whoever_is_overtaken_by_others_has_more_make_room() -> None:
+    house = House(*map(float, range(10)))
+    assert house.wait("new", "first", limit=5)
+    assert len(house.evicted) == 6
+    for number, child in enumerate(house.evicted):  # it grows meanwhile
+        if number < 6:
+            house.add(f"started meanwhile {number}", 0.0)
+        house.room.evict_answered(child, accepted=True)
+
+    assert house.started == [("'new'", "first")]
+    assert house.refused == []
+
+
+def test_who_needs_most_is_given_up_not_who_waits_longest() -> None:
+    house = House(1.0)
+    for number in range(9):
+        busy = house.add(f"busy {number}")
+        busy.facts, busy.slot = FACTS._replace(running=True), Board().take()
+    assert house.wait("new", "first", limit=10)
+    assert not house.wait("newer", "second", limit=3)
+    assert [asker for asker, _ in house.refused] == ["second"]
+
+    house.room.evict_answered(house.children[0], accepted=True)
+    assert house.started == [("'new'", "first")]
+
+
+def test_of_those_who_ask_for_one_key_the_highest_limit_counts() -> None:
+    house = House(1.0, 5.0)
+    house.wait("new", "first", limit=1)
+    assert len(house.evicted) == 2
+    house.wait("new", "second", limit=3)
+
+    assert house.started == [("'new'", "second"), ("'new'", "first")]
+    assert len(house.room) == 0
 
 
 def test_if_one_stays_the_next_is_asked_and_in_the_end_who_waits_longest_is_refused() -> None:
