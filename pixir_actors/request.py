@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from pixir_actors.core import unwritable
-from pixir_actors.core.finite import is_finite, may_hold_others
+from pixir_actors.core.finite import is_true_to
 from pixir_actors.errors import InvalidRequest
 
 SCHEMES: Final = ("http", "https", "ws", "wss")
@@ -175,7 +175,7 @@ def _body_bytes(body: object) -> bytes:
 def _json(body: dict[str, Any]) -> bytes:
     try:
         text = orjson.dumps(body)
-        if not may_hold_others(text) or is_finite(body):
+        if is_true_to(text, body):
             return text
     except (TypeError, ValueError):
         pass  # orjson's own text may quote the offending value: raised below, outside, it is not even the context

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from typing import Any, Final
 
-_MANY: Final = 32 * 1024
-"""Bytes behind which it is quicker to look at all values than through their text."""
+_FEW: Final = 4000
+"""Values that are looked at sooner than a long text is gone through: a third of a millisecond."""
+_SHORT: Final = 16 * 1024
+"""Bytes of a text that is gone through sooner than any value is looked at."""
 
 
-def may_hold_others(text: bytes) -> bool:
-    """Say whether a JSON text may stand for numbers that are not finite."""
-    return len(text) > _MANY or b"null" in text
+def is_true_to(text: bytes, body: Mapping[str, Any]) -> bool:
+    """Say whether a text says what the body says that orjson has written it of: that all its numbers are finite."""
+    if len(text) > _SHORT:
+        found = _is_finite(body, _FEW)
+        if found is not None:
+            return found
+    return b"null" not in text or _is_finite(body) is True
 
 
 def is_finite(body: Mapping[str, Any]) -> bool:
-    """Say whether all numbers of a body that orjson has written are finite."""
+    """Say whether all numbers of a body are finite. Only for what orjson has written: in a circle it goes round for ever."""
+    return _is_finite(body) is True
+
+
+def _is_finite(body: Mapping[str, Any], most: int | None = None) -> bool | None:
+    """Answer the question; None where that takes a look at more values than `most`."""
     # Level by level, with the cheapest question first: most values are texts. It grows while it is gone through.
-    waiting: list[Iterable[Any]] = [body.values()]
+    waiting: list[Collection[Any]] = [body.values()]
+    looked = 0
     for values in waiting:
+        looked += len(values)
+        if most is not None and looked > most:
+            return None
         for each in values:
             kind = type(each)
             if kind is str or each is None:
@@ -38,14 +53,19 @@ def is_finite(body: Mapping[str, Any]) -> bool:
     return True
 
 
-def _inside(value: Any) -> Iterable[Any]:
-    """Return what is in a value of the rarer kinds that orjson writes."""
+def _inside(value: Any) -> Collection[Any]:
+    """Return what orjson writes of a value of the rarer kinds."""
     if isinstance(value, Enum):
         return (value.value,)
-    if isinstance(value, Mapping):
-        return value.values()
-    if isinstance(value, list | tuple):
-        return value
-    if is_dataclass(value):
-        return [getattr(value, field.name) for field in fields(value)]
-    return (float(value),) if isinstance(value, float) else ()
+    if isinstance(value, dict):
+        return dict.values(value)
+    if isinstance(value, list):
+        return list(list.__iter__(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        held = vars(value) if hasattr(value, "__dict__") else _slots(value)
+        return [each for name, each in held.items() if not name.startswith("_")]
+    return ()
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name, None) for field in fields(value)}

@@ -69,11 +69,14 @@ def _kind(value: Any) -> str:
     wrong_key = _key_type(value)
     if wrong_key is not None:
         return f"has a key {wrong_key}"
-    if not is_finite({"": value}):
+    if _is_written(value):
         return "is NaN or an infinity"
     if type(value) is str:
         return "is a str that is no valid Unicode: it has half of a surrogate pair"
-    return "is a int of more than 64 bits" if type(value) is int else f"is a {type(value).__name__}"
+    if type(value) is int:
+        return "is an int of more than 64 bits"
+    name = type(value).__name__
+    return f"is {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _shown(path: list[str]) -> str:
@@ -82,8 +85,12 @@ def _shown(path: list[str]) -> str:
 
 
 def _writable(value: Any) -> bool:
+    return _is_written(value) and is_finite({"": value})
+
+
+def _is_written(value: Any) -> bool:
     try:
         orjson.dumps(value)
     except (TypeError, ValueError):
         return False
-    return is_finite({"": value})
+    return True

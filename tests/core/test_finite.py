@@ -7,7 +7,7 @@ import enum
 import math
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -15,13 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixir_actors.core.finite import is_finite, may_hold_others
+from pixir_actors.core import finite
+from pixir_actors.core.finite import is_finite, is_true_to
 
 NAN, INF = math.nan, math.inf
 
 
-class Share(float):
-    """A float of somebody's own."""
+class Listed(list[Any]):
+    """Lists and mappings of somebody's own: orjson writes what they hold, not what they say."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError
+
+
+class Named(dict[str, Any]):
+    def values(self) -> Any:
+        raise AssertionError
 
 
 class Weight(enum.Enum):
@@ -32,6 +41,20 @@ class Weight(enum.Enum):
 @dataclass
 class Item:
     weight: float
+    _hidden: float = math.nan  # orjson does not write it
+    late: float = field(init=False)  # nor what is not there
+
+
+@dataclass(slots=True)
+class Slotted:
+    weight: float
+    _hidden: float = math.nan
+
+
+def extended(item: Item, **more: float) -> Item:
+    """Return an item with what no field is for: orjson writes that."""
+    vars(item).update(more)
+    return item
 
 
 @pytest.mark.parametrize(
@@ -47,18 +70,17 @@ class Item:
         Weight.NONE,
         Item(INF),
         [Item(1.0), Item(NAN)],
+        Slotted(NAN),
+        extended(Item(1.0), more=NAN),
+        Listed([1.0, NAN]),
+        Named(a=NAN),
     ],
 )
 def test_one_is_found_wherever_it_is(value: Any) -> None:
     body = {"model": "m", "input": [None, "text", 1, True, 0.5, value]}
-    assert may_hold_others(orjson.dumps(body))
+    text = orjson.dumps(body)
     assert not is_finite(body)
-
-
-@pytest.mark.parametrize("value", [Share(NAN), Share(1.0)])
-def test_a_float_of_somebody_s_own_is_looked_at(value: Share) -> None:
-    """orjson does not write it today."""
-    assert is_finite({"a": value}) == math.isfinite(value)
+    assert not is_true_to(text, body)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +95,17 @@ def test_a_float_of_somebody_s_own_is_looked_at(value: Share) -> None:
         {"null": None},
         Weight.FULL,
         Item(0.1),
+        Slotted(0.1),
+        Listed([1.0]),
+        Named(a=1.0),
         uuid.UUID(int=7),
         datetime.date(2026, 1, 1),
     ],
 )
 def test_everything_else_is_fine(value: Any) -> None:
-    assert is_finite({"a": value, "b": [value]})
+    body = {"a": value, "b": [value]}
+    assert is_finite(body)
+    assert is_true_to(orjson.dumps(body), body)
 
 
 @given(
@@ -90,11 +117,24 @@ def test_everything_else_is_fine(value: Any) -> None:
 def test_a_body_is_finite_just_if_it_reads_back_as_it_was_written(value: Any) -> None:
     body = {"a": value}
     text = orjson.dumps(body)
-    reads_back = orjson.loads(text) == body
-    assert is_finite(body) == reads_back
-    assert reads_back or may_hold_others(text)
+    assert is_finite(body) == is_true_to(text, body) == (orjson.loads(text) == body)
 
 
-def test_a_large_body_is_looked_at_without_a_look_through_its_text() -> None:
-    assert not may_hold_others(orjson.dumps({"input": "x" * 1000}))
-    assert may_hold_others(orjson.dumps({"input": "x" * 100_000}))
+@pytest.mark.parametrize("padding", ["", "x" * 100_000])
+@pytest.mark.parametrize("many", [0, 10_000])
+@pytest.mark.parametrize("value", [1.0, None, NAN])
+def test_the_way_it_is_found_out_follows_the_size(padding: str, many: int, value: float | None) -> None:
+    body = {"padding": padding, "many": [0.5] * many, "value": [value]}
+
+    assert is_true_to(orjson.dumps(body), body) == (value is None or math.isfinite(value))
+
+
+def test_a_short_text_without_a_null_and_a_long_one_with_many_values_cost_no_look_at_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int | None] = []
+    monkeypatch.setattr(finite, "_is_finite", lambda body, most=None: asked.append(most))
+    for body in ({"a": 1}, {"a": [0.5] * 10_000}):
+        assert is_true_to(orjson.dumps(body), body)
+
+    assert asked == [finite._FEW]

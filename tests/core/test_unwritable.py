@@ -27,6 +27,17 @@ class Holder:
     held: Any
 
 
+@dataclass
+class Link:
+    up: Any = None
+
+
+def linked() -> Link:
+    link = Link()
+    link.up = link
+    return link
+
+
 Pair = namedtuple("Pair", "a b")
 
 
@@ -43,7 +54,7 @@ def circle() -> list[Any]:
 
 
 CASES: dict[str, tuple[dict[Any, Any], str]] = {
-    "an object": ({"input": [1, 2, 3, {"content": object()}]}, "input[3].content is a object"),
+    "an object": ({"input": [1, 2, 3, {"content": object()}]}, "input[3].content is an object"),
     "bytes": ({"input": CANARY.encode()}, "input is a bytes"),
     "a set": ({"tools": ({CANARY},)}, "tools[0] is a set"),
     "a named tuple": ({"input": [Pair(1, 2)]}, "input[0] is a Pair"),
@@ -52,9 +63,11 @@ CASES: dict[str, tuple[dict[Any, Any], str]] = {
     "a text of another type as a key": ({Name(CANARY): 1}, "it has a key of the type Name"),
     "a key with half a pair": ({"metadata": {"\ud800": CANARY}}, "metadata has a key that is no valid Unicode"),
     "half a pair": ({"x": CANARY + "\ud800"}, "x is a str that is no valid Unicode: it has half of a surrogate pair"),
-    "a large number": ({"seed": 2**70}, "seed is a int of more than 64 bits"),
+    "a large number": ({"seed": 2**70}, "seed is an int of more than 64 bits"),
     "no number": ({"temperature": math.nan}, "temperature is NaN or an infinity"),
     "no number, deep down": ({"input": [None, {"x": (1, -math.inf)}]}, "input[1].x[1] is NaN or an infinity"),
+    "a circle of other things": ({"input": [linked()]}, "input[0] is a Link"),
+    "a named tuple without numbers": ({"input": Pair(math.nan, 1)}, "input is a Pair"),
     "a circle": ({"input": circle()}, "input[1].content contains itself"),
     "names that are no field's": ({"metadata": {CANARY: {"k9": {1}}}}, "metadata.*.* is a set"),
     "a long name": ({"x" * 33: {1}}, "* is a set"),
