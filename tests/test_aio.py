@@ -246,26 +246,36 @@ def test_a_stream_that_is_dropped_cancels(system: EmbeddedSystem, sim: Simulator
 
 
 async def interrupted_while_waiting(stream: AsyncStream) -> None:
-    async with asyncio.timeout(0.2):
-        async for _ in stream:
-            pass
+    async with asyncio.timeout(None) as limit:
+        async for event in stream:
+            if isinstance(event, Data):
+                limit.reschedule(asyncio.get_running_loop().time() + 0.05)
 
 
 async def interrupted_between_two_events(stream: AsyncStream) -> None:
     streams = [stream]
     del stream
-    async with asyncio.timeout(0.2):
-        async for _ in streams.pop():
-            await asyncio.sleep(60)
+    async with asyncio.timeout(None) as limit:
+        async for event in streams.pop():
+            if isinstance(event, Data):
+                limit.reschedule(0.0)
+                await asyncio.sleep(60)
 
 
 async def interrupted_in_a_task(stream: AsyncStream) -> None:
-    task = asyncio.create_task(interrupted_while_waiting(stream))
-    await asyncio.sleep(0.05)
+    seen, streams = asyncio.Event(), [stream]
+    del stream
+
+    async def read() -> None:
+        async for event in streams.pop():
+            if isinstance(event, Data):
+                seen.set()
+
+    task = asyncio.create_task(read())
+    await seen.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    raise TimeoutError
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import math
 import os
 import re
@@ -218,7 +219,7 @@ def fields_of(given: list[str]) -> dict[str, Any]:
         try:
             fields[name] = orjson.loads(value)
         except orjson.JSONDecodeError:
-            if _is_no_finite_number(value):
+            if _lacks_only_numbers(value):
                 allowed = "JSON, which has finite numbers only; the same as a text stands in quotes: NAME='\"nan\"'"
                 place = f"--field {name}" if FIELD_NAME.fullmatch(name) else "--field"
                 raise WrongUsage(f"{place}: allowed is {allowed}") from None
@@ -226,9 +227,14 @@ def fields_of(given: list[str]) -> dict[str, Any]:
     return fields
 
 
-def _is_no_finite_number(text: str) -> bool:
-    """Tell whether a text means a number that JSON lacks: NaN, Infinity, 1e999."""
+def _lacks_only_numbers(text: str) -> bool:
+    """Tell whether a text that is no JSON is no more than numbers away from it: NaN, Infinity, 1e999, [NaN]."""
     try:
         return not math.isfinite(float(text))
     except ValueError:
+        pass
+    try:
+        json.loads(text)  # which takes them
+    except (ValueError, RecursionError):
         return False
+    return True

@@ -35,4 +35,5 @@ def test_a_key_without_a_connection_has_an_exit_code_of_its_own(
 @pytest.mark.parametrize("command", ["close", "status"])
 def test_the_help_says_what_a_key_may_be(run: Run, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run(command, "--help") == 0
-    assert "a text key, in the --namespace; or what `status` shows" in " ".join(capsys.readouterr().out.split())
+    said = "a text key, or one as `status` shows it in its column KEY; in the --namespace, but for a digest"
+    assert said in " ".join(capsys.readouterr().out.split())

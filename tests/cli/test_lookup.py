@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pixir_actors.cli.lookup import look_up
-from pixir_actors.cli.options import WrongUsage
 from pixir_actors.client import Client
 from pixir_actors.core.key import canonical
 from pixir_actors.core.secret import digest
+from pixir_actors.errors import InvalidRequest
 from pixir_actors.request import Request
 from pixir_actors.simulator import Simulator
 
@@ -66,13 +67,36 @@ def test_an_exposed_key_is_found_as_it_is_shown(client: Client, use: Any) -> Non
     assert meant.connection is not None and not meant.as_text
 
 
-def test_of_several_that_are_shown_alike_one_is_named_by_its_id(client: Client, use: Any) -> None:
+@pytest.mark.parametrize(("key", "written"), [(7, "7"), (b"k", "b'k'"), (("tenant", 7), "('tenant', 7)"), ("k", "'k'")])
+@pytest.mark.parametrize("exposed", [False, True])
+def test_a_key_that_is_written_as_python_does_is_that_of_the_namespace(
+    client: Client, use: Any, key: Any, written: str, exposed: bool
+) -> None:
     for namespace in ("a", "b"):
-        use(7, namespace, expose_keys=True)
-    with pytest.raises(WrongUsage, match="2 connections are shown as this KEY: in its place give the `connection_id`"):
-        look_up(client, "7", "b")
+        use(key, namespace, expose_keys=exposed)
+    use(key, "b", expose_keys=exposed)
+    meant = look_up(client, written, "b")
+    assert meant.connection is not None and meant.connection.turns == 2
+
+    client.namespace = "c"
+    missing = look_up(client, written, "c")
+    assert missing.connection is None, "whoever names a namespace does not mean another one's"
+    hint = ["it has one in another namespace: name that with --namespace"] if exposed else []
+    assert missing.missing[1:] == hint
+
+
+def test_a_connection_s_id_is_one_in_whatever_namespace(client: Client, use: Any) -> None:
+    for namespace in ("a", "b"):
+        use(7, namespace)
     for status in client.status():
-        assert look_up(client, status.connection_id, None).connection is not None
+        meant = look_up(client, status.connection_id, None)
+        assert meant.connection is not None and meant.connection.connection_id == status.connection_id
+
+
+@pytest.mark.parametrize("key", ["(" * 300, "{}", "1.5", "None", "[1]", "9" * 10_000])
+def test_what_can_be_no_key_is_a_text(client: Client, key: str) -> None:
+    with suppress(InvalidRequest):  # it may be too long for that, too
+        assert look_up(client, key, None).connection is None
 
 
 def test_what_is_missing_is_told_with_the_namespace_and_where_else_it_is(client: Client, use: Any) -> None:
