@@ -224,3 +224,10 @@ def test_the_next_wakeup_of_a_connection_that_rests_is_that_of_its_heartbeat() -
 
     assert told.next_wakeup_s == pytest.approx(24.0, abs=0.3)
     assert told.wakeup_every_s == 25.0
+
+
+def test_and_its_idle_close_where_that_comes_first() -> None:
+    machine = Machine(attended=True, keepalive_interval=25.0, idle_close_after=10.0)
+    machine.turn([user("one")])
+
+    assert status(machine).next_wakeup_s == pytest.approx(10.0, abs=0.3)
