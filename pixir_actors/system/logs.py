@@ -234,7 +234,11 @@ class StandardError(logging.StreamHandler[TextIO]):
         return bool(poll.poll(0 if self._lost else ROOM_WITHIN * 1000))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Go on: there is nobody to tell."""
+        """Go on: there is nobody to tell. Of a pipe without a reader, also what the stream still holds is nobody's."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                # Else the interpreter finds at the end that it cannot write it, and exits with 120.
+                os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 class LogFile(logging.handlers.RotatingFileHandler):

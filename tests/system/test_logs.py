@@ -329,8 +329,7 @@ def test_a_standard_error_that_is_gone_raises_nothing(pipe: tuple[int, int], cap
     stream = os.fdopen(os.dup(pipe[1]), "w")
     os.close(pipe[0])
     StandardError(stream).handle(record(CANARY))
-    with pytest.raises(BrokenPipeError):
-        stream.close()
+    stream.close()
     StandardError(stream).handle(record(CANARY))
 
     assert capfd.readouterr() == ("", "")
@@ -429,3 +428,25 @@ def test_a_stream_without_a_descriptor_is_written_to() -> None:
     StandardError(stream).handle(record("said"))
 
     assert stream.getvalue() == "said\n"
+
+
+def test_a_program_whose_log_nobody_reads_any_more_ends_as_if_somebody_did() -> None:
+    """The interpreter looks at the end whether it can write what its streams hold."""
+    program = """
+import logging, sys
+from pixir_actors.system.logs import open_handler
+logging.getLogger().addHandler(open_handler(None, "text", "INFO"))
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(3):
+    logging.warning("said to nobody: %d", number)
+"""
+    pipe, environ = subprocess.PIPE, {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, text=True, env=environ, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.stderr.close()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(within(20)) == 0
