@@ -165,6 +165,18 @@ def test_who_needs_most_is_given_up_not_who_waits_longest() -> None:
     assert house.started == [("'new'", "first")]
 
 
+def test_all_for_whom_there_will_be_no_place_are_told_at_once() -> None:
+    house = House(1.0, 5.0)
+    assert house.wait("new", "first", limit=2)
+    assert house.wait("newer", "second", limit=2)
+    for number in range(3):
+        busy = house.add(f"overtaking {number}")
+        busy.facts, busy.slot = FACTS._replace(running=True), Board().take()
+    house.room.serve()
+
+    assert [asker for asker, _ in house.refused] == ["second", "first"]
+
+
 def test_of_those_who_ask_for_one_key_the_highest_limit_counts() -> None:
     house = House(1.0, 5.0)
     house.wait("new", "first", limit=1)
