@@ -118,7 +118,8 @@ STATUS = Command(
     name="status",
     summary="show the admin and its connections",
     description="Show the admin and its connections, busy ones first. A narrow terminal gets the more important columns.\n"
-    "With KEY, all about one connection: KEY is a text key, or else what the column KEY shows.\n\n"
+    "With KEY, all about one connection: KEY is a text key, a digest as below, or a key that is no text as Python writes\n"
+    "it, such as \"('user', 7)\".\n\n"
     "KEY        digest of the key and its namespace; the key itself where its connection was opened with the setting\n"
     "           expose_keys, such as by `stream --option expose_keys=true` (other users see it in `ps` as well)\n"
     "AGE        how long its socket has been open\n"
@@ -213,8 +214,8 @@ CLOSE = Command(
     name="close",
     summary="close a key's connection",
     description="Close the connection of KEY now; a running turn ends with `cancelled`. The next request opens another.\n"
-    "KEY is a text key, or else what the column KEY of `pixir-actors status` shows: the only way to one that is a tuple,\n"
-    "a number or bytes.",
+    "KEY is a text key, or a digest as in the column KEY of `pixir-actors status`, or a key that is no text as Python\n"
+    "writes it, such as \"('user', 7)\"; but for the digest, in the --namespace.",
     options=(NAMESPACE, PORT, *COMMON),
     examples=("pixir-actors close session-1", "pixir-actors close 97d0d24dd07f"),
     codes=(*USUAL, REACH[0], (NO_CONNECTION, "KEY has no connection"), REACH[1]),

@@ -23,7 +23,7 @@ def run(given: argparse.Namespace) -> int:
     """Close the connection; return the exit code.
 
     Raises:
-        WrongUsage: An option cannot be used, or KEY means several connections.
+        WrongUsage: An option cannot be used.
         PixirError: No admin runs, it cannot be talked to, or the connection does not answer.
     """
     chosen = resolve(catalog.CLOSE, given, os.environ, catalog.COMMANDS)

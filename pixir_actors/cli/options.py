@@ -224,10 +224,10 @@ def _read(read: Callable[[str], Any], text: str, place: str) -> Any:
 def _warn_of_unknown_variables(environ: Mapping[str, str], commands: Iterable[Command], key_variable: str | None) -> None:
     known = {source for command in commands for option in command.options for source in option.sources}
     known |= {PREFIX + name.upper() for name in ALLOWED} | OTHER_VARIABLES | {key_variable or ""}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    if unknown:
-        meant = hint(unknown[0], (name for name in known if name.startswith(PREFIX))) if len(unknown) == 1 else ""
-        warn(f"not known, and without effect: {', '.join(f'${name}' for name in unknown)}{meant}")
+    strange = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if strange:
+        meant = hint(strange[0], (name for name in known if name.startswith(PREFIX))) if len(strange) == 1 else ""
+        warn(f"not known, and without effect: {', '.join(f'${name}' for name in strange)}{meant}")
 
 
 # The config file.

@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the status; return the exit code.
 
     Raises:
-        WrongUsage: An option cannot be used, or KEY means several connections.
+        WrongUsage: An option cannot be used.
         PixirError: No admin runs, or it cannot be talked to.
     """
     if given.watch is not None and given.key is None and not _is_number(given.watch):
