@@ -391,4 +391,4 @@ def _is_quick(request: object) -> bool:
 
 def _number(timeout: object) -> float | None:
     """Return a limit in seconds; None for none, and for what will be found to be no limit when the request is made."""
-    return timeout if isinstance(timeout, int | float) and timeout > 0 else None
+    return timeout if isinstance(timeout, int | float) and 0 < timeout < 1e9 else None

@@ -83,10 +83,12 @@ class Room:
 
     def serve(self) -> None:
         """Start those for whom there is a place, have one made for the others, and refuse those who will not have one."""
+        self._start_those_who_may()
         now = time.monotonic()
         for waiting in [one for one in self._waiting if now - one.since > ROOM_TIMEOUT]:
-            self._give_up(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
-        self._start_those_who_may()
+            if waiting in self._waiting:  # there may be a place since another one was refused
+                self._give_up(waiting, ErrorCode.TOO_MANY_CONNECTIONS)
+                self._start_those_who_may()
         # Another one may have got the place that was made, or a connection has become busy.
         while not self._make():
             # Who needs most, of those who has waited longest. The others may not need so many.
@@ -100,10 +102,10 @@ class Room:
             self._give_up(waiting, ErrorCode.SHUTTING_DOWN)
 
     def _start_those_who_may(self) -> None:
-        while self._waiting and self._registry.serving < self._waiting[0].limit:
-            askers = self._waiting.pop(0).askers
+        while (may := next((one for one in self._waiting if self._registry.serving < one.limit), None)) is not None:
+            self._waiting.remove(may)
             # Who may starts it; to the others it is there then.
-            for asker, ask in sorted(askers, key=lambda one: -one[1].max_connections):
+            for asker, ask in sorted(may.askers, key=lambda one: -one[1].max_connections):
                 self._start(ask, asker)
 
     def _too_many(self) -> list[int]:

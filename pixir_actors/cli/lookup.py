@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
@@ -61,9 +62,11 @@ def look_up(client: Client, key: str, namespace: str | None) -> Meant:
 def _literal(key: str) -> Key | None:
     """Return the key that is written so where keys are exposed; None if that is none."""
     try:
-        literal = ast.literal_eval(key) if len(key) <= LONGEST else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash that escapes nothing
+            literal = ast.literal_eval(key) if len(key) <= LONGEST else None
         canonical(literal, None)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, PixirError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, PixirError):
         return None
     return cast(Key, literal)
 

@@ -24,6 +24,7 @@ from pixir_actors.cli.output import Lines, Printer, Words, evidence_line
 from pixir_actors.cli.parser import add_command
 from pixir_actors.cli.terminal import complain, console, is_terminal, say, warn
 from pixir_actors.client import Client
+from pixir_actors.core.finite import is_finite
 from pixir_actors.core.verdict import asked_for
 from pixir_actors.errors import ErrorCode, StreamError
 from pixir_actors.request import Request
@@ -234,7 +235,6 @@ def _lacks_only_numbers(text: str) -> bool:
     except ValueError:
         pass
     try:
-        json.loads(text)  # which takes them
+        return not is_finite({"": json.loads(text)})  # which takes them
     except (ValueError, RecursionError):
         return False
-    return True

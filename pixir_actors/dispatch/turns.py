@@ -105,7 +105,8 @@ class _Turn:
             self.result.set_result(done.result())
         if self._before is None or self._before.done():
             long = self._loop.time() - self._began >= LONG
-            self._let_go(not (long and _says_that_nobody_answers(error)))
+            in_order = self._before is None or self._before.result()
+            self._let_go(in_order and not (long and _says_that_nobody_answers(error)))
         else:  # it ran out of patience: those behind it have not
             self._before.add_done_callback(lambda before: self._let_go(before.result()))
 

@@ -102,8 +102,9 @@ def test_who_waits_with_a_limit_of_its_own_counts_on_no_place_of_those_before_it
     assert house.wait("new", "first", limit=4)
     assert house.wait("newer", "second", limit=3)
     assert house.evicted == [house.children[number] for number in (1, 3, 2)]
-    assert house.wait("newest", "third", limit=6), "there will be place"
-    assert len(house.evicted) == 3
+    assert house.wait("newest", "third", limit=6)
+    assert house.started == [("'newest'", "third")], "there is place"
+    assert len(house.evicted) == 4, "and one more has to go"
 
 
 def test_none_is_asked_where_not_as_many_may_be_as_would_have_to() -> None:
@@ -175,6 +176,26 @@ def test_all_for_whom_there_will_be_no_place_are_told_at_once() -> None:
     house.room.serve()
 
     assert [asker for asker, _ in house.refused] == ["second", "first"]
+
+
+def test_who_has_waited_too_long_gets_the_place_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(1.0, 5.0)
+    house.wait("new", "first", limit=2)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1e12 + module.ROOM_TIMEOUT + 1)
+    house.room.evict_answered(house.children[1], accepted=True)
+
+    assert house.started == [("'new'", "first")]
+    assert house.refused == []
+
+
+def test_a_higher_limit_counts_behind_those_who_wait_as_well() -> None:
+    house = House(1.0, 5.0)
+    house.wait("new", "first", limit=2)
+    house.wait("newer", "second", limit=2)
+    house.wait("newer", "third", limit=100)
+
+    assert house.started == [("'newer'", "third"), ("'newer'", "second")]
+    assert len(house.room) == 1
 
 
 def test_of_those_who_ask_for_one_key_the_highest_limit_counts() -> None:

@@ -93,7 +93,7 @@ def test_a_connection_s_id_is_one_in_whatever_namespace(client: Client, use: Any
         assert meant.connection is not None and meant.connection.connection_id == status.connection_id
 
 
-@pytest.mark.parametrize("key", ["(" * 300, "{}", "1.5", "None", "[1]", "9" * 10_000])
+@pytest.mark.parametrize("key", ["(" * 300, "{}", "1.5", "None", "[1]", "{[]}", "'C:\\dir'", "9" * 10_000])
 def test_what_can_be_no_key_is_a_text(client: Client, key: str) -> None:
     with suppress(InvalidRequest):  # it may be too long for that, too
         assert look_up(client, key, None).connection is None

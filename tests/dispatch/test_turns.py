@@ -173,6 +173,22 @@ def test_behind_a_failure_that_took_long_nobody_waits_for_another_one(monkeypatc
     lined(scene)
 
 
+def test_and_one_that_cannot_even_begin_then_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin() -> asyncio.Future[str]:
+        raise RuntimeError("can't start new thread")
+
+    async def scene(line: Line) -> None:
+        line.give("a")
+        line.turns.run("key", begin)
+        line.give("c")
+        line.give("d")
+        monkeypatch.setattr(module, "LONG", -math.inf)
+        await line.failed("a", failed(ErrorCode.CONNECTION_UNRESPONSIVE))
+        assert line.begun == ["a", "c", "d"]
+
+    lined(scene)
+
+
 def test_whose_time_is_over_begins_and_those_behind_it_wait_on() -> None:
     async def scene(line: Line) -> None:
         line.give("a")
